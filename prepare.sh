@@ -1,0 +1,72 @@
+# Sourced by run.sh and test.sh: sets PYTHON to an interpreter that has the locked packages.
+#   prepare NAME.lock ...
+# In order: the project's own .venv, a python3 that already has them (a container), or a new .venv.
+
+prepare() {
+    local project lock stamp home
+    project="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+    # A checkout that belongs to somebody else, or is mounted read-only, gets its files elsewhere;
+    # submission/paths.py follows the same rule.
+    home="${SUBMISSION_HOME:-$project/scratch}"
+    if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$project" ] && mkdir -p "$home" && [ -w "$home" ]; } 2>/dev/null; then
+        home="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"
+    fi
+    export SUBMISSION_HOME="$home"
+    local venv="$project/.venv"
+    [ -w "$project" ] || [ -d "$venv" ] || venv="$home/venv"
+
+    local missing=()
+    for lock in "$@"; do
+        stamp="$lock: $(cksum <"$project/$lock")"
+        grep -qxF "$stamp" "$venv/installed-locks" 2>/dev/null || missing+=("$lock")
+    done
+    if [ -x "$venv/bin/python" ] && [ ${#missing[@]} -eq 0 ]; then
+        PYTHON="$venv/bin/python"
+        return
+    fi
+    if command -v python3 >/dev/null && (cd "$project" && python3 - "$@") <<'EOF'; then
+import importlib.metadata, sys
+if sys.version_info[:2] != (3, 11):
+    sys.exit(1)
+for lock in sys.argv[1:]:
+    for line in open(lock):
+        name, _, version = line.partition(";")[0].partition("==")
+        if version and not (";" in line and sys.platform != "linux"):
+            try:
+                if importlib.metadata.version(name.strip()) != version.strip():
+                    sys.exit(1)
+            except importlib.metadata.PackageNotFoundError:
+                sys.exit(1)
+EOF
+        PYTHON=python3
+        return
+    fi
+    if [ -n "${AICROWD_IS_GRADING:-}" ]; then
+        echo "error: the packages of requirements.lock are missing and the server has no network: install them when the image is built" >&2
+        exit 2
+    fi
+    local base=""
+    for candidate in python3.11 python3 python; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            base="$candidate"
+            break
+        fi
+    done
+    if [ -z "$base" ]; then
+        echo "error: no Python 3.11 found: install it (python3.11 with its venv module) and run this again" >&2
+        exit 2
+    fi
+    echo "installing the packages of ${missing[*]} into $venv (once; 6 GB, a few minutes)" >&2
+    [ -x "$venv/bin/python" ] || "$base" -m venv "$venv" || prepare_failed "$venv"
+    for lock in "${missing[@]}"; do
+        "$venv/bin/python" -m pip install --quiet --no-deps -r "$project/$lock" || prepare_failed "$venv"
+        echo "$lock: $(cksum <"$project/$lock")" >>"$venv/installed-locks"
+    done
+    PYTHON="$venv/bin/python"
+}
+
+prepare_failed() {
+    echo "error: the packages could not be installed into $1: see the lines above (network? disk space?), then run this again" >&2
+    exit 2
+}

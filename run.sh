@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# On the evaluation server (AICROWD_IS_GRADING set): features, VAE, export.
+# Anywhere else: the local dry run, down to the five scores. Options: ./run.sh --help
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+source "$here/prepare.sh"
+prepare requirements.lock
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+exec "$PYTHON" -P -m submission run "$@"

@@ -1,0 +1,61 @@
+"""`python -m submission <command>`: each command is one function in one module.
+
+A command's module has `add_arguments(parser)` and `run(args)`; it is imported only when its command
+is named, so that `--help` is quick.
+"""
+
+import argparse
+import errno
+import importlib
+import logging
+import sys
+
+from submission.errors import UserError
+
+# command: (module, what --help says of it)
+COMMANDS = {
+    "run": ("submission.dry_run", "what run.sh calls: the server's job there, a dry run elsewhere"),
+    "render": ("submission.standin", "render a stand-in for MPI3D in the official format"),
+    "train": ("submission.train", "features, VAE, export: the server's job"),
+    "score": ("submission.score", "score an exported model with disentanglement_lib"),
+    "encode": ("submission.encode", "images -> latent codes, as an npz file"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m submission", description=__doc__.split("\n")[0]
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    argv = sys.argv[1:] if argv is None else argv
+    for name, (module_name, help_text) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=help_text, description=help_text)
+        if argv and argv[0] == name:
+            importlib.import_module(module_name).add_arguments(sub)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("submission").setLevel(logging.INFO)
+    try:
+        importlib.import_module(COMMANDS[args.command][0]).run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot write{where}: {error.strerror}; make room or name another folder",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    except MemoryError:
+        print("error: not enough memory: give the run more, or a smaller data set", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`encode`: images -> latent codes, through the exported model."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from submission import paths
+from submission.data import Dataset, open_dataset, open_file, verify
+from submission.errors import UserError
+from submission.export import load
+from submission.extractor import check_sha256
+from submission.features import pick_device, to_float
+from submission.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, help="npz file with uint8 images (N, 64, 64, 3)")
+    parser.add_argument("--dataset", help="or a data set; default: AICROWD_DATASET_NAME")
+    parser.add_argument("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
+    parser.add_argument("--model", type=Path, help="exported model; default: that of the run")
+    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
+    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    parser.add_argument("--out", type=Path, required=True, help="npz file to write")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes `codes` float32 (N, C), and `factor_sizes` where the images are a whole grid."""
+    if args.images:
+        dataset = open_file(args.images, args.images.stem, any_count=True)
+    else:
+        dataset = open_dataset(
+            args.data or paths.data_folder(), args.dataset or paths.dataset_name()
+        )
+    if args.out.suffix != ".npz":
+        raise UserError(f"--out {args.out} must end in .npz")
+    model = args.model or paths.model_path(paths.run_folder(args.name))
+    codes = codes_of(model, dataset, pick_device(args.device))
+    arrays = {"codes": codes}
+    if dataset.factor_sizes:
+        arrays["factor_sizes"] = np.array(dataset.factor_sizes)
+    beside = args.out.with_name(args.out.name + ".tmp")
+    with open(beside, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    os.replace(beside, args.out)
+    print(f"{args.out}: codes {codes.shape} of {dataset.description}")
+
+
+def codes_of(model: Path, dataset: Dataset, device: torch.device) -> np.ndarray:
+    """The latent codes of all images, float32 (num_images, C), in data-set order.
+
+    They are computed once per exported file and data set and kept in the cache; training leaves
+    there what it has at hand (`keep_codes`).
+
+    Raises:
+        UserError: no model, or codes that are not finite or not (N, C).
+    """
+    cached = cached_codes(model, verify(dataset))
+    if cached.exists():
+        log.info("codes from the cache: %s", cached)
+        return np.asarray(np.load(cached, allow_pickle=False))
+    module = load(model, str(device))
+    parts = []
+    with (
+        torch.inference_mode(),
+        progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar,
+    ):
+        for images in dataset.batches(BATCH_SIZE):
+            try:
+                parts.append(module(to_float(images, device)).cpu().numpy())
+            except RuntimeError as error:
+                raise UserError(
+                    f"{model} does not take images (N, 3, 64, 64): export it again"
+                ) from error
+            bar.update(len(images))
+    codes = np.concatenate(parts)
+    if codes.ndim != 2 or not np.isfinite(codes).all():
+        raise UserError(f"{model} answers {codes.shape} or non-finite values: train it again")
+    keep_codes(codes, cached)
+    return codes
+
+
+def cached_codes(model: Path, data_md5: str) -> Path:
+    """Where the cache keeps the codes of one exported file on one data file."""
+    if not model.is_file():
+        raise UserError(f"no exported model {model}: run `python -m submission train` first")
+    return paths.cache_folder() / "codes" / f"{check_sha256(model)[:16]}-{data_md5[:16]}.npy"
+
+
+def keep_codes(codes: np.ndarray, cached: Path) -> None:
+    """Writes codes to their place in the cache, beside and renamed."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    beside = cached.with_suffix(".tmp")
+    with open(beside, "wb") as file:
+        np.save(file, codes, allow_pickle=False)
+    os.replace(beside, cached)

@@ -1,0 +1,6 @@
+"""The one exception that stands for a user's mistake."""
+
+
+class UserError(Exception):
+    """Something the user can mend: its text is one sentence that says what is wrong, where,
+    and what to do. The command line prints it without a traceback and exits with 2."""

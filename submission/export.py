@@ -1,0 +1,87 @@
+"""Image -> latent means, as one TorchScript file that any scorer can call."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from submission.errors import UserError
+from submission.extractor import Extractor
+from submission.vae import Encoder
+
+
+class Representation(nn.Module):
+    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the encoder's means.
+
+    Normalisation is inside, dropout and batch statistics are off, no device is baked in.
+    """
+
+    def __init__(self, extractor: Extractor, encoder: Encoder) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.hidden = encoder.hidden
+        self.mean = encoder.mean
+
+    def forward(self, images: Tensor) -> Tensor:
+        means: Tensor = self.mean(self.hidden(self.extractor(images)))
+        return means
+
+
+def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Path) -> None:
+    """Writes the TorchScript file and verifies it by loading it afresh.
+
+    Args:
+        extractor, encoder: trained, on any device; they are moved to the CPU.
+        images: a few real ones, uint8 (N, 64, 64, 3), to compare the file's output on.
+        path: the final name; it appears only after the comparison.
+
+    Raises:
+        UserError: the file's output is not finite, of the wrong shape, or not what the networks
+            in memory say; or the disk is full.
+    """
+    module = Representation(extractor, encoder).to("cpu").eval()
+    beside = path.with_suffix(".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
+    try:
+        torch.jit.script(module).save(str(beside))
+        with torch.inference_mode():
+            expected = module(batch)
+            loaded = load(beside)
+            # The scorer calls with batches of 16 and 64, so of any size.
+            got = (
+                torch.cat([loaded(batch[:1]), loaded(batch[1:])])
+                if len(batch) > 1
+                else loaded(batch)
+            )
+        if got.shape != (len(batch), encoder.mean.out_features) or not torch.isfinite(got).all():
+            raise UserError(f"the exported model answers {tuple(got.shape)} or non-finite values")
+        # Batch sizes change the order of float32 sums, hence not exactly equal.
+        if not torch.allclose(got, expected, rtol=1e-3, atol=1e-3):
+            worst = float((got - expected).abs().max())
+            raise UserError(f"the exported model differs from the trained one by {worst:.2g}")
+        os.replace(beside, path)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{path} could not be written ({error}): free disk space there") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
+    """An exported model in evaluation mode on `device`.
+
+    Raises:
+        UserError: no such file, or no TorchScript archive (a pickled module is not loaded: it
+            could run any code).
+    """
+    if not path.is_file():
+        raise UserError(f"no exported model {path}: run `python -m submission train` first")
+    try:
+        module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is no TorchScript file: export it with `python -m submission train`"
+        ) from error
+    return module.eval()

@@ -1,0 +1,208 @@
+"""Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module.
+
+    images (N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length
+
+Weights come from a safetensors file, never from a pickle, and are checked against a recorded
+SHA-256 before use.
+"""
+
+import copy
+import hashlib
+from pathlib import Path
+
+import gin
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import vgg19_bn
+
+from submission.errors import UserError
+
+FEATURE_SIZE = 512
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+SHIPPED_WEIGHTS = WEIGHTS_FOLDER / "vgg19_bn_agg.safetensors"
+
+# ImageNet statistics per channel, for images in [0, 1] (section 2.1).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """(N, D) -> (N, D), each row divided by its L2 norm; an all-zero row stays zero."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+class Aggregation(nn.Module):
+    """The learned aggregation of section 2.1: (N, 512, 2, 2) -> (N, 512), unit length.
+
+    Three blocks of [dropout, convolution, batch norm, ReLU]: 1024, 2048, 512 maps, kernel sizes
+    1, 2, 1. Whole channels are dropped, as in the authors' release.
+    """
+
+    def __init__(self, dropout: float = 0.1) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        maps_in = FEATURE_SIZE
+        for maps_out, kernel in ((1024, 1), (2048, 2), (FEATURE_SIZE, 1)):
+            conv = nn.Conv2d(maps_in, maps_out, kernel, bias=False)
+            nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+            blocks += [nn.Dropout2d(dropout), conv, nn.BatchNorm2d(maps_out), nn.ReLU(inplace=True)]
+            maps_in = maps_out
+        self.aggregator = nn.Sequential(*blocks)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return l2_normalize(self.aggregator(maps).flatten(1))
+
+
+class RMAC(nn.Module):
+    """Stage 1 (arXiv 2002.10003): regional maximum activations, (N, 512, H, W) -> (N, 512).
+
+    Regions 1-3-5-G: maxima over windows of 1 (stride 1), 3 and 5 (stride 2) positions and over
+    the whole map; each maximum vector is L2-normalised, all are added, the sum is normalised.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        total = l2_normalize(F.adaptive_max_pool2d(maps, (1, 1))).flatten(1)
+        for size, stride in ((1, 1), (3, 2), (5, 2)):
+            total = total + l2_normalize(F.max_pool2d(maps, size, stride)).sum(dim=(2, 3))
+        return l2_normalize(total)
+
+
+@gin.configurable
+class Extractor(nn.Module):
+    """Images -> feature vectors.
+
+    Args:
+        aggregation: "learned" (stage 2) or "rmac" (stage 1; has no weights of its own).
+        resolution: images are resized to this many pixels (bilinear) if it is not 64.
+
+    forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, aggregation: str = gin.REQUIRED, resolution: int = gin.REQUIRED) -> None:
+        super().__init__()
+        if aggregation not in ("learned", "rmac"):
+            raise UserError(
+                f"Extractor.aggregation is {aggregation!r}, it must be 'learned' or 'rmac'"
+            )
+        self.resolution = resolution
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.features = vgg19_bn(weights=None).features
+        self.aggregation: nn.Module = Aggregation() if aggregation == "learned" else RMAC()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.resolution != images.shape[-1]:
+            size = [self.resolution, self.resolution]
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        return self.aggregation(self.features((images - self.mean) / self.std))
+
+
+def load_extractor(weights: Path) -> Extractor:
+    """Builds the extractor that gin describes and fills it from a weight file.
+
+    Args:
+        weights: a safetensors file with keys `features.*` (torchvision's names) and
+            `aggregator.*`; for stage 1 also torchvision's own `vgg19_bn-*.pth`, of which only
+            `features.*` are used.
+
+    Returns:
+        The extractor in evaluation mode, float32, with batch norm folded into the convolutions.
+
+    Raises:
+        UserError: no such file, a git-lfs pointer, cut short, tampered with (its SHA-256 differs
+            from the one recorded beside it), or of another architecture.
+    """
+    extractor = Extractor().eval()
+    wanted = {key.removeprefix("aggregation."): key for key in extractor.state_dict()}
+    found = read_weights(weights)
+    state: dict[str, Tensor] = {}
+    for key, own_key in wanted.items():
+        if key.endswith("num_batches_tracked"):
+            state[own_key] = torch.tensor(0)
+            continue
+        expected = tuple(extractor.state_dict()[own_key].shape)
+        if key not in found or tuple(found[key].shape) != expected:
+            has = tuple(found[key].shape) if key in found else "nothing"
+            raise UserError(
+                f"{weights} is of another architecture: {key!r} should be {expected} and is {has}; "
+                "name a file made for VGG19-BN with this project's aggregation module"
+            )
+        state[own_key] = found[key].float()
+    extractor.load_state_dict(state)
+    return fold_batch_norm(extractor)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a weight file after its checks; raises UserError as load_extractor does."""
+    if not path.is_file():
+        raise UserError(f"no weight file {path}: give --weights the path of one")
+    check_sha256(path)
+    try:
+        if path.suffix == ".pth":
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is cut short or no safetensors file: copy it again ({error})"
+        ) from error
+    except Exception as error:  # torch.load raises whatever its unpickler met
+        raise UserError(
+            f"{path} cannot be read as plain tensors: copy or download it again"
+        ) from error
+
+
+def check_sha256(path: Path) -> str:
+    """The file's SHA-256; if SHA256SUMS beside it (`sha256sum` format) lists it, they must agree.
+
+    Raises:
+        UserError: a git-lfs pointer, or a digest other than the recorded one.
+    """
+    with open(path, "rb") as file:
+        if file.read(43).startswith(b"version https://git-lfs.github.com/spec"):
+            raise UserError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sums = path.parent / "SHA256SUMS"
+    if sums.is_file():
+        for line in sums.read_text().splitlines():
+            recorded, _, name = line.partition("  ")
+            if name == path.name and recorded != digest:
+                raise UserError(
+                    f"{path} is not the recorded file (SHA-256 {digest[:12]}..., recorded in "
+                    f"{sums.name} {recorded[:12]}...): check it out again"
+                )
+    return digest
+
+
+def fold_batch_norm(extractor: Extractor) -> Extractor:
+    """A copy in evaluation mode whose convolutions carry their batch norms (1.1x on a CPU).
+
+    Dropout, which does nothing in evaluation mode, is left out too.
+    """
+    folded = copy.deepcopy(extractor).eval()
+    folded.features = _folded(folded.features)
+    if isinstance(folded.aggregation, Aggregation):
+        folded.aggregation.aggregator = _folded(folded.aggregation.aggregator)
+    return folded
+
+
+def _folded(layers: nn.Sequential) -> nn.Sequential:
+    result: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.Dropout2d):
+            continue
+        if isinstance(layer, nn.BatchNorm2d):
+            conv = result.pop()
+            assert isinstance(conv, nn.Conv2d)
+            layer = fuse_conv_bn_eval(conv, layer)
+        result.append(layer)
+    return nn.Sequential(*result)

@@ -1,0 +1,159 @@
+"""Section 2.2: every image of the data set becomes one feature vector, once, in bounded memory.
+
+The vectors go to `<cache>/<key>.npy`, float32 (num_images, 512), in data-set order. The key hashes
+the data file and the weights, so that runs with other VAE settings share one extraction.
+"""
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gin
+import numpy as np
+import torch
+
+from submission.data import Dataset
+from submission.errors import UserError
+from submission.extractor import FEATURE_SIZE, Extractor
+from submission.progress import progress_bar
+
+
+def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
+    """Name of the cached features: 24 hex digits of what they are computed from."""
+    kind = f"{type(extractor.aggregation).__name__}-{extractor.resolution}"
+    return hashlib.sha256(f"{data_md5}-{weights_sha256}-{kind}".encode()).hexdigest()[:24]
+
+
+@gin.configurable(denylist=["dataset", "extractor", "path", "device", "progress"])
+def extract_features(
+    dataset: Dataset,
+    extractor: Extractor,
+    path: Path,
+    device: torch.device,
+    batch_size: int = gin.REQUIRED,
+    progress: bool = True,
+) -> None:
+    """Writes the features of all images to `path` (npy, float32 (num_images, 512)).
+
+    Killed at any moment it goes on from its last whole batch when it is called again. A finished
+    file is left alone.
+
+    Args:
+        dataset: the images.
+        extractor: in evaluation mode, as load_extractor returns it.
+        path: the final name; it appears only when the file is complete.
+        device: where the network runs: channels_last on the CPU, bfloat16 autocast on a GPU.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: not enough disk space, or another run is writing the same file.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    shape = (dataset.num_images, FEATURE_SIZE)
+    row_bytes = FEATURE_SIZE * 4
+    with locked(path.with_suffix(".lock")), open(part, "a+b") as file:
+        header = _npy_header(shape)
+        have = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file.read(len(header)) != header:
+            file.truncate(0)
+            file.write(header)
+            have = len(header)
+        # Whole batches only: the last bits of a row depend on the batch it was computed in, and a
+        # resumed extraction must equal an uninterrupted one.
+        batches_done = (have - len(header)) // (row_bytes * batch_size)
+        done = min(batches_done * batch_size, dataset.num_images)
+        file.truncate(len(header) + done * row_bytes)
+        needed = (dataset.num_images - done) * row_bytes
+        free = shutil.disk_usage(path.parent).free
+        if free < needed:
+            raise UserError(
+                f"the features need {needed / 2**20:,.0f} MiB in {path.parent} and "
+                f"{free / 2**20:,.0f} MiB are free: free some, or name another folder in "
+                "SUBMISSION_CACHE"
+            )
+        network = extractor.to(device).to(memory_format=torch.channels_last)
+        bar = progress_bar(
+            total=dataset.num_images,
+            initial=done,
+            desc="features",
+            unit=" images",
+            disable=not progress,
+        )
+        with bar, torch.inference_mode():
+            for images in dataset.batches(batch_size, start=done):
+                batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
+                with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                    vectors = network(batch)
+                file.write(vectors.float().cpu().numpy().tobytes())
+                bar.update(len(images))
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is a GPU if there is one. On one, float32 products may use TF32.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"there is no device {name!r} here: use --device cpu") from error
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return device
+
+
+def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 (N, 64, 64, 3) -> float32 (N, 3, 64, 64) in [0, 1] on `device`."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def open_features(path: Path, device: torch.device) -> torch.Tensor:
+    """The features as a float32 tensor (num_images, 512).
+
+    On the CPU the file stays on disk and is mapped: the system reads what is touched and may drop
+    it again. On a GPU all of it (2.1 GB for a million images) goes to the device once, so that no
+    step waits for the bus.
+    """
+    features = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    return features if device.type == "cpu" else features.to(device)
+
+
+def _npy_header(shape: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an advisory lock on `path`, which the kernel drops with the process, killed or not.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another run is working on {path.with_suffix('')}: wait for it, or give this "
+                "one another --name"
+            ) from error
+        yield

@@ -1,0 +1,69 @@
+"""Time and peak memory of each stage of a run."""
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stages:
+    """Collects one row per stage: seconds of wall time and peak resident memory in MiB."""
+
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures what is done inside; the row is kept only if it ends without an error."""
+        _reset_peak()
+        started = time.monotonic()
+        log.info("%s ...", name)
+        yield
+        seconds, peak = time.monotonic() - started, peak_mib()
+        self.rows[name] = {"seconds": round(seconds, 1), "peak_mib": round(peak)}
+        log.info("%s: %.1f s, peak memory %.0f MiB", name, seconds, peak)
+
+    def table(self) -> str:
+        """The rows as aligned text."""
+        lines = [f"{'stage':<24}{'time':>10}{'peak memory':>16}"]
+        for name, row in self.rows.items():
+            minutes, seconds = divmod(round(row["seconds"]), 60)
+            lines.append(f"{name:<24}{minutes:>6}:{seconds:02d} {row['peak_mib']:>12,.0f} MiB")
+        total = round(sum(row["seconds"] for row in self.rows.values()))
+        lines.append(f"{'in all':<24}{total // 60:>6}:{total % 60:02d}")
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """The rows as JSON; written beside and renamed."""
+        write_text(path, json.dumps(self.rows, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file that is either the old or the new one at any moment."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def _reset_peak() -> None:
+    """Sets the kernel's high-water mark back to the present, so that stages can be told apart."""
+    # Not Linux, or not allowed: the peak is then the process's so far.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process since the last reset, in MiB (mapped files count)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

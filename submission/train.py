@@ -1,0 +1,145 @@
+"""`train`: what the server runs. Data -> features -> VAE -> TorchScript, and the events."""
+
+import argparse
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import gin
+
+from submission import events, paths
+from submission.config import load_config
+from submission.data import Dataset, md5_warning, open_dataset, verify
+from submission.encode import cached_codes, keep_codes
+from submission.errors import UserError
+from submission.export import export
+from submission.extractor import SHIPPED_WEIGHTS, check_sha256, load_extractor
+from submission.features import (
+    cache_key,
+    extract_features,
+    locked,
+    open_features,
+    pick_device,
+)
+from submission.stages import Stages, write_text
+from submission.vae import encode_features, train_vae
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_training_arguments(parser)
+    parser.add_argument("--config", type=Path, default=Path("public.gin"), help="gin file")
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `train` and `run` share."""
+    parser.add_argument(
+        "bindings", nargs="*", metavar="Function.parameter=value",
+        help="gin bindings that override the configuration",
+    )  # fmt: skip
+    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
+    )
+    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
+    parser.add_argument(
+        "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """The server's job. The grader hears of the start, the progress, and the end or the error."""
+    events.execution_started()
+    try:
+        dataset = open_dataset(
+            args.data or paths.data_folder(), args.dataset or paths.dataset_name()
+        )
+        folder = paths.run_folder(args.name)
+        stages = Stages()
+        train(dataset, folder, args, stages)
+        print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
+    except BaseException as error:
+        events.execution_error(str(error) or type(error).__name__)
+        raise
+    events.submit()
+
+
+def train(dataset: Dataset, folder: Path, args: argparse.Namespace, stages: Stages) -> None:
+    """Features, VAE, export. Killed at any moment, the same call goes on where it was.
+
+    Args:
+        dataset: the images, without labels.
+        folder: the run's folder; afterwards it holds representation/pytorch_model.pt, config.gin,
+            train.log, losses.csv, tensorboard/ and stages.json.
+        args: config, bindings, weights, device as parsed by the command line.
+        stages: collects time and memory.
+
+    Raises:
+        UserError: any mistake in what the user gave.
+    """
+    with locked(folder / ".lock"), _log_file(folder / "train.log"):
+        load_config(args.config, args.bindings)
+        device = pick_device(args.device)
+        log.info("data: %s", dataset.description)
+        log.info("weights: %s, device: %s", args.weights, device)
+        with stages.stage("checking the data"):
+            md5 = verify(dataset, sys.stderr.isatty())
+            if warning := md5_warning(dataset, md5):
+                log.warning(warning)
+        extractor = load_extractor(args.weights)
+        key = cache_key(md5, check_sha256(args.weights), extractor)
+        cached = _make(paths.cache_folder() / "features") / f"{key}.npy"
+        with stages.stage("features"):
+            extract_features(dataset, extractor, cached, device)
+        with stages.stage("VAE"):
+            features = open_features(cached, device)
+            fingerprint = hashlib.sha256(f"{key}\n{gin.config_str()}".encode()).hexdigest()
+            vae = train_vae(features, folder, fingerprint, on_progress=events.register_progress)
+        with stages.stage("export"):
+            export(extractor, vae.encoder, dataset.first(32), paths.model_path(folder))
+        write_text(folder / "config.gin", gin.operative_config_str())
+        stages.write(folder / "stages.json")
+        # Only now: until the export stands, the checkpoint is all there is.
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        if events.is_grading():
+            cached.unlink()  # nobody will ask for these features again
+        else:
+            with stages.stage("codes"):
+                keep_codes(
+                    encode_features(vae.encoder, features),
+                    cached_codes(paths.model_path(folder), md5),
+                )
+
+
+def _make(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): set SUBMISSION_CACHE to a folder "
+            "that can"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written: set SUBMISSION_CACHE to a folder that can")
+    return folder
+
+
+class _log_file:
+    """Copies the log to a file while it is entered."""
+
+    def __init__(self, path: Path) -> None:
+        self.handler = logging.FileHandler(path)
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def __enter__(self) -> None:
+        logging.getLogger("submission").addHandler(self.handler)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("submission").removeHandler(self.handler)
+        self.handler.close()

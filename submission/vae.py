@@ -1,0 +1,342 @@
+"""Section 2.3: a beta-VAE on the feature vectors.
+
+x (B, 512) -> encoder -> mu, log sigma^2 (B, C) -> z (B, C) -> decoder -> mu_hat (B, 512)
+"""
+
+import csv
+import io
+import itertools
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from submission.errors import UserError
+from submission.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+
+def _hidden(sizes: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers with batch norm and ReLU; no bias, the batch norm has one."""
+    layers: list[nn.Module] = []
+    for size_in, size_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(size_in, size_out, bias=False), nn.BatchNorm1d(size_out), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _initialize(module: nn.Module, init: str) -> None:
+    """ "orthogonal" (Saxe et al. 2013; biases zero) or "pytorch" (the framework's default)."""
+    if init not in ("orthogonal", "pytorch"):
+        raise UserError(f"init is {init!r}, it must be 'orthogonal' or 'pytorch'")
+    for layer in module.modules():
+        if init == "orthogonal" and isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+@gin.configurable(denylist=["size_in", "latents"])
+class Encoder(nn.Module):
+    """q(z | x): (B, size_in) -> means and log variances, each (B, latents)."""
+
+    def __init__(
+        self,
+        size_in: int,
+        latents: int,
+        widths: Sequence[int] = gin.REQUIRED,
+        init: str = gin.REQUIRED,
+    ) -> None:
+        super().__init__()
+        self.hidden = _hidden([size_in, *widths])
+        self.mean = nn.Linear(widths[-1], latents)
+        self.log_variance = nn.Linear(widths[-1], latents)
+        _initialize(self, init)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden(x)
+        return self.mean(hidden), self.log_variance(hidden)
+
+
+@gin.configurable(denylist=["size_out", "latents"])
+class Decoder(nn.Module):
+    """The mean of p(x | z) = N(mu_hat(z), I): (B, latents) -> (B, size_out).
+
+    Features lie in [0, 1], hence the sigmoid; stage 1 has none.
+    """
+
+    def __init__(
+        self,
+        size_out: int,
+        latents: int,
+        widths: Sequence[int] = gin.REQUIRED,
+        init: str = gin.REQUIRED,
+        sigmoid: bool = gin.REQUIRED,
+    ) -> None:
+        super().__init__()
+        self.hidden = _hidden([latents, *widths])
+        self.output = nn.Linear(widths[-1], size_out)
+        self.sigmoid = sigmoid
+        _initialize(self, init)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.output(self.hidden(z))
+        return torch.sigmoid(x) if self.sigmoid else x
+
+
+@gin.configurable(denylist=["size"])
+class VAE(nn.Module):
+    """Encoder and decoder; `latents` is the paper's C."""
+
+    def __init__(self, size: int, latents: int = gin.REQUIRED) -> None:
+        super().__init__()
+        self.encoder = Encoder(size, latents)
+        self.decoder = Decoder(size, latents)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, 512), standard normal noise (B, C) -> mu_hat (B, 512), mu, log sigma^2 (B, C)."""
+        mean, log_variance = self.encoder(x)
+        z = mean + torch.exp(0.5 * log_variance) * noise
+        return self.decoder(z), mean, log_variance
+
+
+@gin.configurable(denylist=["x", "mu_hat", "mu", "log_sigma2", "beta"])
+def elbo_loss(
+    x: Tensor,
+    mu_hat: Tensor,
+    mu: Tensor,
+    log_sigma2: Tensor,
+    beta: float,
+    average_over_batch: bool = gin.REQUIRED,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The paper's loss (section 2.3), its missing parentheses put in.
+
+        1/B sum_{b,i} (mu_hat_i - x_i)^2
+        + beta/(B C) sum_{b,j} 1/2 (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1)
+
+    Args:
+        x, mu_hat: (B, 512).
+        mu, log_sigma2: (B, C).
+        beta: this epoch's weight of the divergence.
+        average_over_batch: False leaves out both 1/B (stage 1).
+
+    Returns:
+        loss, squared error (first line), KL per latent (C,): 1/B sum_b of the summand in line two.
+    """
+    batch, latents = mu.shape
+    error = (mu_hat - x).square().sum() / batch
+    kl_per_latent = 0.5 * (mu.square() + log_sigma2.exp() - log_sigma2 - 1).sum(dim=0) / batch
+    loss = error + beta / latents * kl_per_latent.sum()
+    return loss if average_over_batch else loss * batch, error, kl_per_latent
+
+
+@gin.configurable(denylist=["t"])
+def beta_at_epoch(
+    t: int,
+    beta_start: float = gin.REQUIRED,
+    beta_end: float = gin.REQUIRED,
+    t_start: int = gin.REQUIRED,
+    t_end: int = gin.REQUIRED,
+) -> float:
+    """beta(t) for epoch t = 0, 1, ...: constant, cosine from t_start to t_end, constant."""
+    if t < t_start:
+        return beta_start
+    if t > t_end:
+        return beta_end
+    phase = math.pi * (t - t_start) / (t_end - t_start)
+    return beta_end - 0.5 * (beta_end - beta_start) * (1 + math.cos(phase))
+
+
+@dataclass
+class Epoch:
+    """One line of losses.csv; losses are means over the epoch's batches."""
+
+    epoch: int
+    beta: float
+    loss: float
+    squared_error: float
+    kl: float  # summed over latents
+    active_latents: int  # latents with a KL of at least 0.01
+    seconds: float
+
+
+@gin.configurable(denylist=["features", "folder", "fingerprint", "on_progress", "progress"])
+def train_vae(
+    features: Tensor,
+    folder: Path,
+    fingerprint: str,
+    epochs: int = gin.REQUIRED,
+    batch_size: int = gin.REQUIRED,
+    optimizer: str = gin.REQUIRED,
+    learning_rate: float = gin.REQUIRED,
+    betas: tuple[float, float] = gin.REQUIRED,
+    seed: int = gin.REQUIRED,
+    on_progress: Callable[[float], None] = lambda share: None,
+    progress: bool = True,
+) -> VAE:
+    """Trains a VAE on all rows, shuffled every epoch; goes on from the folder's checkpoint.
+
+    Writes into `folder`: checkpoint.pt (after every epoch; everything needed to continue bit for
+    bit on the CPU), losses.csv, tensorboard/.
+
+    Args:
+        features: float32 (num_images, 512), on the device to train on (on the CPU possibly a
+            mapped file).
+        folder: the run's folder.
+        fingerprint: what the run is made of; a checkpoint with another one is not continued.
+        epochs: N. batch_size: B. optimizer: "radam" or "adam". betas: its beta_1, beta_2.
+        seed: every random number of epoch t follows from (seed, t) alone, so that a checkpoint
+            needs no generator state.
+        on_progress: called with the share done, 0..1, after every epoch.
+
+    Returns:
+        The trained VAE in evaluation mode.
+
+    Raises:
+        UserError: the loss is not finite, or there are fewer than two rows.
+    """
+    # Event files are written by the tensorboard package alone; imported here because it is slow
+    # to import and only training needs it.
+    from torch.utils.tensorboard import SummaryWriter
+
+    device = features.device
+    if len(features) < 2:
+        raise UserError("training needs at least two images: name a larger data set")
+    torch.manual_seed(seed)
+    vae = VAE(features.shape[1]).to(device)
+    optim = _optimizer(optimizer, vae, learning_rate, betas)
+    history: list[Epoch] = []
+    checkpoint = folder / "checkpoint.pt"
+    if state := _load_checkpoint(checkpoint, fingerprint, device):
+        vae.load_state_dict(state["vae"])
+        optim.load_state_dict(state["optimizer"])
+        history = [Epoch(**row) for row in state["history"]]
+        log.info("continuing after epoch %d of %d", len(history), epochs)
+
+    rows = len(features)
+    # A last batch of one row has no variance for batch norm to divide by; it is left out.
+    steps = rows // batch_size + (rows % batch_size > 1)
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history))
+    bar = progress_bar(
+        total=epochs * steps, initial=len(history) * steps, desc="VAE", unit=" steps",
+        disable=not progress,
+    )  # fmt: skip
+    vae.train()
+    with bar, writer:
+        for t in range(len(history), epochs):
+            started = time.monotonic()
+            beta = beta_at_epoch(t)
+            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + t)
+            order = torch.randperm(rows, generator=generator, device=device)
+            sums: Tensor | None = None
+            for step in range(steps):
+                x = features[order[step * batch_size : (step + 1) * batch_size]]
+                noise = torch.randn(
+                    len(x), vae.encoder.mean.out_features, generator=generator, device=device
+                )
+                mu_hat, mu, log_sigma2 = vae(x, noise)
+                loss, error, kl = elbo_loss(x, mu_hat, mu, log_sigma2, beta)
+                optim.zero_grad()
+                loss.backward()
+                optim.step()
+                terms = torch.cat([torch.stack([loss, error]), kl]).detach()
+                sums = terms if sums is None else sums + terms
+                bar.update()
+                # Reading a value makes a GPU wait, so not every step.
+                if (step + 1) % 100 == 0 or step + 1 == steps:
+                    _stop_if_not_finite(sums, t, step, folder)
+            assert sums is not None
+            means = (sums / steps).tolist()
+            kl_means = means[2:]
+            row = Epoch(
+                t, beta, means[0], means[1], sum(kl_means), sum(k >= 0.01 for k in kl_means),
+                round(time.monotonic() - started, 3),
+            )  # fmt: skip
+            history.append(row)
+            for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
+                writer.add_scalar(name, getattr(row, name), t)
+            bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}")
+            _save_checkpoint(checkpoint, fingerprint, vae, optim, history)
+            _write_csv(folder / "losses.csv", history)
+            on_progress((t + 1) / epochs)
+    return vae.eval()
+
+
+@torch.inference_mode()
+def encode_features(encoder: Encoder, features: Tensor) -> np.ndarray:
+    """The means of all rows: (num_images, 512) -> float32 (num_images, C) on the CPU."""
+    device = encoder.mean.weight.device
+    return np.concatenate(
+        [encoder(rows.to(device))[0].cpu().numpy() for rows in features.split(4096)]
+    )
+
+
+def _optimizer(
+    name: str, vae: VAE, learning_rate: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    kinds: dict[str, Any] = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam}
+    if name not in kinds:
+        raise UserError(f"train_vae.optimizer is {name!r}, it must be 'radam' or 'adam'")
+    # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
+    foreach = None if next(vae.parameters()).is_cuda else False
+    made: torch.optim.Optimizer = kinds[name](
+        vae.parameters(), lr=learning_rate, betas=tuple(betas), foreach=foreach
+    )
+    return made
+
+
+def _stop_if_not_finite(sums: Tensor, t: int, step: int, folder: Path) -> None:
+    if not bool(torch.isfinite(sums).all()):
+        raise UserError(
+            f"the loss is not finite in epoch {t + 1}, by step {step + 1}: lower "
+            f"train_vae.learning_rate or beta_at_epoch.beta_end (the last "
+            f"good epoch is in {folder})"
+        )
+
+
+def _save_checkpoint(
+    path: Path, fingerprint: str, vae: VAE, optim: torch.optim.Optimizer, history: list[Epoch]
+) -> None:
+    state = {
+        "fingerprint": fingerprint,
+        "vae": vae.state_dict(),
+        "optimizer": optim.state_dict(),
+        "history": [vars(row) for row in history],
+    }
+    beside = path.with_suffix(".tmp")
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def _load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever the damaged archive leads to
+        raise UserError(
+            f"{path} is damaged and cannot be continued from: delete it to start again"
+        ) from error
+    if state.get("fingerprint") != fingerprint:
+        log.info("%s is of another configuration or data set; starting afresh", path)
+        return None
+    return state
+
+
+def _write_csv(path: Path, history: list[Epoch]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(vars(history[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(vars(row) for row in history)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text.getvalue())
+    os.replace(beside, path)

@@ -1,0 +1,98 @@
+"""The shipped gin files hold the published values, and a slip in one cannot pass."""
+
+from pathlib import Path
+
+import gin
+import pytest
+
+from submission.config import CONFIGS, load_config
+from submission.errors import UserError
+
+TRAINING = ["private.gin", "public.gin", "stage1.gin", "dry_run.gin"]
+
+# arXiv 2002.12356, sections 2.1 to 2.3 and appendix B; arXiv 2002.10003 (stage 1).
+PUBLISHED = {
+    "private.gin": {
+        "VAE.latents": 18, "Encoder.widths": (4096,), "Decoder.widths": (4096,) * 4,
+        "train_vae.epochs": 120, "beta_at_epoch.beta_start": 0.005,
+        "beta_at_epoch.beta_end": 0.4, "beta_at_epoch.t_start": 10, "beta_at_epoch.t_end": 79,
+        "Encoder.init": "orthogonal", "Decoder.init": "orthogonal", "train_vae.optimizer": "radam",
+        "train_vae.learning_rate": 1e-3, "train_vae.betas": (0.9, 0.999),
+        "train_vae.batch_size": 256, "Decoder.sigmoid": True, "elbo_loss.average_over_batch": True,
+        "Extractor.aggregation": "learned", "Extractor.resolution": 64,
+    },
+    "public.gin": {
+        "VAE.latents": 16, "Encoder.widths": (1024,) * 4, "Decoder.widths": (1024,) * 4,
+        "train_vae.epochs": 100, "beta_at_epoch.beta_start": 0.001,
+        "beta_at_epoch.beta_end": 0.4, "beta_at_epoch.t_start": 10, "beta_at_epoch.t_end": 49,
+        "Encoder.init": "orthogonal", "Decoder.init": "orthogonal", "train_vae.optimizer": "radam",
+        "train_vae.learning_rate": 1e-3, "train_vae.betas": (0.9, 0.999),
+        "train_vae.batch_size": 256, "Decoder.sigmoid": True, "elbo_loss.average_over_batch": True,
+        "Extractor.aggregation": "learned", "Extractor.resolution": 64,
+    },
+    "stage1.gin": {
+        "VAE.latents": 18, "Encoder.widths": (256, 128, 64), "Decoder.widths": (64, 128, 256),
+        "train_vae.epochs": 20, "beta_at_epoch.beta_start": 0.0001,
+        "beta_at_epoch.beta_end": 0.12, "beta_at_epoch.t_start": 1, "beta_at_epoch.t_end": 19,
+        "Encoder.init": "pytorch", "Decoder.init": "pytorch", "train_vae.optimizer": "adam",
+        "train_vae.learning_rate": 1e-3, "train_vae.betas": (0.5, 0.999),
+        "train_vae.batch_size": 256, "Decoder.sigmoid": False,
+        "elbo_loss.average_over_batch": False, "Extractor.aggregation": "rmac",
+        "Extractor.resolution": 224,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_are_the_published_ones(name: str) -> None:
+    load_config(Path(name))
+    bound = {key: gin.query_parameter(key) for key in PUBLISHED[name]}
+    assert bound == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_each_file_binds_the_same_parameters_and_each_once(name: str) -> None:
+    def bound(path: Path) -> list[str]:
+        lines = [line.partition("=")[0].strip() for line in path.read_text().splitlines()]
+        return sorted(line for line in lines if line and not line.startswith("#"))
+
+    names = bound(CONFIGS / name)
+    assert len(names) == len(set(names))
+    assert names == bound(CONFIGS / "public.gin")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Encoder.init = 'orthogonal'\nEncoder.init = 'pytorch'", "bound a second time"),
+        ("Encoder.init = 'x'\nsubmission.vae.Encoder.init = 'y'", "bound a second time"),
+        ("Enkoder.init = 'orthogonal'", "Enkoder"),
+        ("Encoder.initial = 'orthogonal'", "initial"),
+        ("Encoder.size_in = 3", "denylisted"),
+        ("Encoder.init 'orthogonal'", "Expected '='"),
+        ("Encoder.init = orthogonal", "mine.gin: "),
+    ],
+)
+def test_a_slip_in_a_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.gin"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_bindings_on_the_command_line_override_the_file() -> None:
+    load_config(Path("public.gin"), ["VAE.latents=7", "Encoder.widths=(5, 6)"])
+    assert gin.query_parameter("VAE.latents") == 7
+    assert gin.query_parameter("Encoder.widths") == (5, 6)
+    for binding in ("VAE.latent=7", "nonsense", "VAE.latents="):
+        with pytest.raises(UserError, match="binding"):
+            load_config(Path("public.gin"), [binding])
+
+
+def test_an_unknown_file_is_answered_with_the_shipped_names() -> None:
+    with pytest.raises(UserError, match=r"private\.gin, public\.gin"):
+        load_config(Path("publik.gin"))
+    load_config(Path("public"))
+    assert gin.query_parameter("VAE.latents") == 16

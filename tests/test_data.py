@@ -1,0 +1,177 @@
+"""Data files written by numpy's own writers, and damaged ones."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from submission.data import (
+    SIZES_BY_COUNT,
+    find_file,
+    md5_warning,
+    open_dataset,
+    open_file,
+    verify,
+)
+from submission.errors import UserError
+
+SIZES = (3, 2, 2, 1, 1, 2, 2)
+COUNT = 48
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("start", [0, 7, 16, 47])
+def test_batches_are_the_images_in_order(
+    tmp_path: Path, images: np.ndarray, writer: Callable[..., None], start: int
+) -> None:
+    path = tmp_path / "x.npz"
+    writer(path, images=images, factor_sizes=np.array(SIZES))
+    dataset = open_file(path, "mpi3d_toy")
+    assert dataset.factor_sizes == SIZES
+    batches = list(dataset.batches(10, start))
+    assert all(len(batch) <= 10 for batch in batches)
+    np.testing.assert_array_equal(np.concatenate(batches), images[start:])
+    assert verify(dataset, progress=False) == hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_stored_member_is_mapped_in_place(tmp_path: Path, images: np.ndarray) -> None:
+    np.savez(tmp_path / "x.npz", a=np.arange(5), images=images, factor_sizes=np.array(SIZES))
+    dataset = open_file(tmp_path / "x.npz", "mpi3d_toy")
+    mapped = dataset.array()
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped[[5, 2, 5]], images[[5, 2, 5]])
+    np.savez_compressed(tmp_path / "y.npz", images=images, factor_sizes=np.array(SIZES))
+    with pytest.raises(UserError, match="compressed"):
+        open_file(tmp_path / "y.npz", "mpi3d_toy").array()
+
+
+def sparse_official_file(path: Path, count: int) -> None:
+    """A stored npz of official size that takes no disk space: the images are a hole."""
+    header = (
+        b"\x93NUMPY\x01\x00"
+        + (118).to_bytes(2, "little")
+        + (
+            f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 64, 64, 3), }}".ljust(
+                117
+            )
+        ).encode()
+        + b"\n"
+    )
+    size = len(header) + count * 12288
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        info = zipfile.ZipInfo("images.npy")
+        with archive.open(info, "w", force_zip64=True) as member:
+            member.write(header)
+            # zipfile knows only bytes it wrote itself, so the hole is booked by hand.
+            member._file_size = size  # type: ignore[attr-defined]
+            member._compress_size = size  # type: ignore[attr-defined]
+            file.seek(size - len(header), 1)
+
+
+@pytest.mark.parametrize(("count", "sizes"), list(SIZES_BY_COUNT.items()))
+def test_official_sizes_follow_from_the_image_count(
+    tmp_path: Path, count: int, sizes: tuple[int, ...]
+) -> None:
+    # disentanglement_lib 1.5 says 4 x 4 colours and shapes for toy whatever the file holds.
+    path = tmp_path / "mpi3d_toy.npz"
+    sparse_official_file(path, count)
+    dataset = open_file(path, "mpi3d_toy")
+    assert dataset.num_images == count == np.prod(sizes)
+    assert dataset.factor_sizes == sizes
+    assert dataset.stand_in is None
+    assert dataset.array()[count - 1].shape == (64, 64, 3)
+    assert "2019" in (md5_warning(dataset, "0" * 32) or "")
+    assert md5_warning(dataset, "55889cb7c7dfc655d6e0277beee88868") is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mpi3d_real_complex/mpi3d_real_complex.npz",
+        "mpi3d_real_complex/real3d_complicated_shapes_ordered.npz",
+        "real3d_complicated_shapes_ordered/real3d_complicated_shapes_ordered.npz",
+    ],
+)
+def test_complex_is_found_under_both_names(tmp_path: Path, images: np.ndarray, place: str) -> None:
+    (tmp_path / place).parent.mkdir(parents=True)
+    np.savez(tmp_path / place, images=images, factor_sizes=np.array(SIZES))
+    for name in ("mpi3d_real_complex", "real3d_complicated_shapes_ordered"):
+        assert find_file(tmp_path, name) == ("mpi3d_real_complex", tmp_path / place)
+        assert open_dataset(tmp_path, name).name == "mpi3d_real_complex"
+
+
+def flip_byte(path: Path, offset: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 255
+    path.write_bytes(raw)
+
+
+BAD: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
+    "no images": (lambda p, x: np.savez(p, pictures=x), "no array 'images'"),
+    "float": (lambda p, x: np.savez(p, images=x[:2].astype("f4")), "must be uint8"),
+    "grey": (lambda p, x: np.savez(p, images=x[..., 0]), "must be .num_images, 64, 64, 3."),
+    "other size": (lambda p, x: np.savez(p, images=x[:, :32]), "64, 64, 3"),
+    "empty": (lambda p, x: np.savez(p, images=x[:0]), "64, 64, 3"),
+    "fortran": (lambda p, x: np.savez(p, images=np.asfortranarray(x)), "C order"),
+    "unknown count": (lambda p, x: np.savez(p, images=x), "holds 48 images"),
+    "pickled": (lambda p, x: np.savez(p, images=np.array([{}], dtype=object)), "uint8"),
+    "wrong sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[2] * 7), "product"),
+    "six sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[48, 1, 1, 1, 1, 1]), "seven"),
+    "negative": (lambda p, x: np.savez(p, images=x, factor_sizes=[-48, -1] + [1] * 5), "seven"),
+    "float sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[4.5] * 7), "seven"),
+    "text": (lambda p, x: p.write_text("not an archive"), "truncated or corrupt"),
+    "nothing": (lambda p, x: p.write_bytes(b""), "truncated or corrupt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_file_is_refused_in_one_sentence(
+    tmp_path: Path, images: np.ndarray, case: str
+) -> None:
+    write, message = BAD[case]
+    path = tmp_path / "x.npz"
+    write(path, images)
+    with pytest.raises(UserError, match=message) as refusal:
+        open_file(path, "mpi3d_toy")
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(
+    tmp_path: Path, images: np.ndarray, writer: Callable[..., None], keep: float
+) -> None:
+    path = tmp_path / "x.npz"
+    writer(path, images=images, factor_sizes=np.array(SIZES))
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * keep)])
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        open_file(path, "mpi3d_toy")
+
+
+def test_a_damaged_image_is_noticed(tmp_path: Path, images: np.ndarray) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, images=images, factor_sizes=np.array(SIZES))
+    flip_byte(path, 100_000)
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        verify(open_file(path, "mpi3d_toy"), progress=False)
+    np.savez_compressed(path, images=images, factor_sizes=np.array(SIZES))
+    flip_byte(path, 100_000)
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        list(open_file(path, "mpi3d_toy").batches(10))
+
+
+def test_missing_and_unknown_names(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mpi3d_real/mpi3d_real\.npz"):
+        open_dataset(tmp_path, "mpi3d_real")
+    with pytest.raises(UserError, match="unknown data set 'dsprites'"):
+        open_dataset(tmp_path, "dsprites")

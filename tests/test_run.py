@@ -1,0 +1,359 @@
+"""Whole runs as a user starts them: real processes, real signals, a real Redis protocol peer."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+PROJECT = Path(__file__).parent.parent
+SIZES = (2, 2, 2, 2, 2, 2, 2)
+
+# Everything small: the subject is the run, not the representation.
+FAST = [
+    "train_vae.epochs=3", "Encoder.widths=(32,)", "Decoder.widths=(32,)", "VAE.latents=4",
+    "extract_features.batch_size=32",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one tiny data set (two of its factors visible) and a cache for all runs."""
+    folder = tmp_path_factory.mktemp("world")
+    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
+    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
+    images[:, 16:48, 16:48, 0] += (factors[:, 0] * 100)[:, None, None].astype(np.uint8)
+    images[:, :, :16, 2] += (factors[:, 1] * 200)[:, None, None].astype(np.uint8)
+    (folder / "data" / "mpi3d_real").mkdir(parents=True)
+    np.savez(
+        folder / "data" / "mpi3d_real" / "mpi3d_real.npz",
+        images=images,
+        factor_sizes=np.array(SIZES),
+        stand_in=np.array("patches made by a test"),
+    )
+    return folder
+
+
+def environment(world: Path, output: Path, **extra: str) -> dict[str, str]:
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBMISSION"))
+    }
+    return {
+        **kept,
+        "DISENTANGLEMENT_LIB_DATA": str(world / "data"),
+        "AICROWD_DATASET_NAME": "mpi3d_real",
+        "AICROWD_OUTPUT_PATH": str(output),
+        "AICROWD_EVALUATION_NAME": "trial",
+        "SUBMISSION_HOME": str(world),
+        "PYTHONPATH": str(PROJECT),
+        **extra,
+    }
+
+
+def call(
+    command: list[str], world: Path, output: Path, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "submission", *command],
+        env=environment(world, output, **extra),
+        cwd=output,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def dry_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One dry run through run.sh, called from another folder; its folder and what it printed."""
+    output = tmp_path_factory.mktemp("dry")
+    result = subprocess.run(
+        [str(PROJECT / "run.sh"), "--quick", "--name", "first", *FAST],
+        # The interpreter of these tests has the locked packages, so run.sh installs nothing.
+        env=environment(
+            world, output, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ) | {"SUBMISSION_HOME": str(world)},
+        cwd=output,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return output / "first", result.stdout
+
+
+def test_dry_run_prints_one_honest_table(dry_run: tuple[Path, str]) -> None:
+    folder, printed = dry_run
+    table = (folder / "scores.txt").read_text()
+    assert table in printed
+    for row in ("FactorVAE", "DCI", "SAP", "IRS", "MIG"):
+        line = next(line for line in table.splitlines() if line.startswith(row))
+        assert len(line.split()) == 4, "this run, the ideal code, the paper"
+    assert "NOT MPI3D" in table
+    assert "QUICK" in table
+    assert "0.992" in table, "the paper's FactorVAE on the full real grid"
+    assert "128 images, grid 2 x 2 x 2 x 2 x 2 x 2 x 2" in table
+    for stage in ("features", "VAE", "export", "scoring"):
+        assert stage in printed, "time and memory per stage"
+
+
+def test_run_folder_explains_itself(dry_run: tuple[Path, str]) -> None:
+    folder, _ = dry_run
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["data"]["stand_in"] is True
+    assert 0 <= scores["scores"]["mig"]["discrete_mig"] <= 1
+    assert "torch" in scores["versions"]
+    config = (folder / "config.gin").read_text()
+    assert "train_vae.epochs = 3" in config, "as run, command line included"
+    assert "STAND-IN" in (folder / "train.log").read_text()
+    assert (folder / "losses.csv").read_text().count("\n") == 4
+    assert (folder / "scores.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert (folder / "representation" / "results").is_dir()
+    assert {"features", "VAE", "export"} <= set(json.loads((folder / "stages.json").read_text()))
+    left = {path.name for path in folder.rglob("*")}
+    assert "checkpoint.pt" not in left
+    assert not [name for name in left if "tmp" in name.split(".")]
+
+
+def test_codes_match_the_exported_model(dry_run: tuple[Path, str], world: Path) -> None:
+    """`encode` and scoring use codes from the cache; the exported file must say the same."""
+    folder, _ = dry_run
+    model = folder / "representation" / "pytorch_model.pt"
+    out = folder.parent / "codes.npz"
+    result = call(["encode", "--model", str(model), "--out", str(out)], world, folder.parent)
+    assert result.returncode == 0, result.stderr
+    with np.load(out, allow_pickle=False) as codes:
+        assert codes["codes"].shape == (128, 4)
+        assert codes["codes"].dtype == np.float32
+        assert codes["factor_sizes"].tolist() == list(SIZES)
+        with np.load(world / "data/mpi3d_real/mpi3d_real.npz", allow_pickle=False) as data:
+            x = torch.from_numpy(data["images"][::37]).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            direct = torch.jit.load(str(model))(x).numpy()
+        np.testing.assert_allclose(codes["codes"][::37], direct, rtol=1e-3, atol=1e-3)
+
+
+def test_encode_takes_any_images(dry_run: tuple[Path, str], world: Path, tmp_path: Path) -> None:
+    model = dry_run[0] / "representation" / "pytorch_model.pt"
+    np.savez_compressed(tmp_path / "mine.npz", images=np.zeros((5, 64, 64, 3), np.uint8))
+    result = call(
+        ["encode", "--images", "mine.npz", "--model", str(model), "--out", "out.npz"],
+        world, tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as codes:
+        assert codes.files == ["codes"]
+        assert codes["codes"].shape == (5, 4)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_killed_training_goes_on_to_the_same_model(world: Path, tmp_path: Path) -> None:
+    """SIGKILL after some epochs; the same command ends with the model of an undisturbed run."""
+    many = [*FAST[1:], "train_vae.epochs=20"]
+    models = []
+    for name, kill in (("whole", False), ("killed", True)):
+        command = ["train", "--config", "dry_run.gin", "--name", name, *many]
+        if kill:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "submission", *command],
+                env=environment(world, tmp_path), cwd=tmp_path, text=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            wait_for(tmp_path / name / "checkpoint.pt", process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            model = tmp_path / name / "representation" / "pytorch_model.pt"
+            assert not model.exists()
+        result = call(command, world, tmp_path)
+        assert result.returncode == 0, result.stderr
+        if kill:
+            assert "continuing after epoch" in result.stderr
+        models.append(
+            torch.jit.load(str(tmp_path / name / "representation" / "pytorch_model.pt"))
+        )
+    for (name, a), b in zip(
+        models[0].state_dict().items(), models[1].state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+
+
+class Grader:
+    """Takes events from a Redis list as the challenge's grader does, and answers blocking ones."""
+
+    def __init__(self, port: int) -> None:
+        import redis
+
+        self.redis = redis.Redis(port=port)
+        self.events: list[dict[str, Any]] = []
+        self.stopped = False
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.thread.join()
+
+    def listen(self) -> None:
+        while not self.stopped:
+            taken: Any = self.redis.brpop(["AICROWD_REDIS_COMMUNICATION_CHANNEL"], timeout=1)
+            if taken:
+                event = json.loads(taken[1])
+                self.events.append(event)
+                if event["event_type"] != "AICROWD_EVENT_INFO":
+                    self.redis.lpush("AICROWD_BLOCKING_RESPONSE_CHANNEL", json.dumps({"ok": True}))
+
+    def named(self) -> list[tuple[str, str]]:
+        return [(e["event_type"].rpartition("_")[2], e["payload"]["event_type"]) for e in self.events]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def grader() -> Iterator[tuple[Grader, str]]:
+    from fakeredis import TcpFakeServer
+
+    port = free_port()
+    server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    peer = Grader(port)
+    yield peer, str(port)
+    peer.stop()
+    server.shutdown()
+    server.server_close()
+
+
+def test_on_the_server_the_contract_is_kept(
+    world: Path, tmp_path: Path, grader: tuple[Grader, str]
+) -> None:
+    peer, port = grader
+    result = call(
+        ["run", *FAST], world, tmp_path,
+        AICROWD_IS_GRADING="true", AICROWD_REDIS_PORT=port, SUBMISSION_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    prefix = "disentanglement_challenge:"
+    names = peer.named()
+    assert names[0] == ("INFO", f"{prefix}execution_started")
+    assert names[-1] == ("SUCCESS", f"{prefix}submit")
+    assert set(names[1:-1]) == {("INFO", f"{prefix}register_progress")}
+    shares = [e["payload"]["training_progress"] for e in peer.events[1:-1]]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    representation = tmp_path / "trial" / "representation"
+    module = torch.jit.load(str(representation / "pytorch_model.pt"))
+    for batch in (16, 64):
+        assert module(torch.rand(batch, 3, 64, 64)).shape == (batch, 4)
+    assert list((representation / "results").iterdir()) == []
+    assert not (tmp_path / "trial" / "scores.json").exists(), "the server scores, not we"
+    assert not list((tmp_path / "cache").rglob("*.npy")), "no features are left on the server"
+
+
+def test_an_error_is_reported_to_the_grader(
+    world: Path, tmp_path: Path, grader: tuple[Grader, str]
+) -> None:
+    peer, port = grader
+    result = call(
+        ["run"], world, tmp_path,
+        AICROWD_IS_GRADING="1", AICROWD_REDIS_PORT=port, AICROWD_DATASET_NAME="mpi3d_toy",
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert peer.named()[-1] == ("ERROR", "disentanglement_challenge:execution_error")
+    assert "mpi3d_toy.npz" in peer.events[-1]["payload"]["error"]
+
+
+@pytest.mark.parametrize("peer", ["nobody", "mute"])
+def test_a_silent_grader_hangs_nothing(world: Path, tmp_path: Path, peer: str) -> None:
+    """Nobody listens at the port, or somebody who accepts and never says a word."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        if peer == "mute":
+            mute.listen()
+        result = call(
+            ["run", *FAST], world, tmp_path,
+            AICROWD_IS_GRADING="False", AICROWD_REDIS_PORT=str(mute.getsockname()[1]),
+            AICROWD_EVENT_TIMEOUT="2", SUBMISSION_CACHE=str(world / "grading" / peer),
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "did not answer 'submit'" in result.stderr
+    assert (tmp_path / "trial" / "representation" / "pytorch_model.pt").exists()
+
+
+MISTAKES = {
+    "unknown data set": (["train", "--dataset", "shapes3d"], {}, "unknown data set 'shapes3d'"),
+    "data set not there": (["train", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
+    "dry run of a missing set": (["run", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
+    "no such config": (["train", "--config", "none.gin"], {}, "no configuration none.gin"),
+    "binding that names nothing": (["train", "VAE.latent=3"], {}, "VAE.latent=3"),
+    "no such device": (["train", "--device", "cuda:7"], {}, "no device 'cuda:7'"),
+    "no weights": (["train", "--weights", "w.safetensors"], {}, "no weight file w.safetensors"),
+    "name with a slash": (["train", "--name", "../x"], {}, "plain folder name"),
+    "output is a file": (["train"], {"AICROWD_OUTPUT_PATH": __file__}, "cannot be written"),
+    "nothing to score": (["score", "--name", "empty"], {}, "no exported model"),
+    "unknown metric": (["score", "--metrics", "mig,fid"], {}, "unknown metric 'fid'"),
+    "not an npz name": (["encode", "--out", "x.npy"], {}, "must end in .npz"),
+    "images missing": (["encode", "--images", "x.npz", "--out", "y.npz"], {}, "no file x.npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence(
+    world: Path, tmp_path: Path, mistake: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from submission.__main__ import main
+
+    command, extra, message = MISTAKES[mistake]
+    for name, value in environment(world, tmp_path, **extra).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_wrong_command_line_exits_with_2(world: Path, tmp_path: Path) -> None:
+    for command in (["fly"], [], ["train", "--fast"], ["render", "--axis-steps", "many"]):
+        result = call(command, world, tmp_path)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert "usage: " in result.stderr
+
+
+def test_two_runs_in_one_folder_do_not_mix(world: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "trial").mkdir()
+    with open(tmp_path / "trial" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = call(["train", *FAST], world, tmp_path)
+    assert result.returncode == 2
+    assert "another run is working on" in result.stderr
