@@ -1,0 +1,533 @@
+"""Scoring against codes whose scores are known and against the library's own functions."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.ensemble import GradientBoostingClassifier
+
+from submission import scoring
+from submission.errors import UserError
+
+# These have been imported, under the stand-ins, by submission.scoring.
+from disentanglement_lib.data.ground_truth import ground_truth_data, util  # isort: skip
+from disentanglement_lib.evaluation.metrics import (  # isort: skip
+    dci,
+    factor_vae,
+    irs,
+    mig,
+    sap_score,
+    utils,
+)
+
+SMALL = (3, 2, 2, 2, 2, 3, 3)
+REAL = (6, 6, 2, 3, 3, 40, 40)
+NO_DCI = ("factor_vae", "sap", "irs", "mig")
+
+
+def bind(**counts: int) -> None:
+    """Bind `configurable__parameter=value` over what is bound."""
+    with gin.unlock_config():
+        for key, value in counts.items():
+            gin.bind_parameter(key.replace("__", "."), value)
+
+
+@pytest.fixture
+def quick() -> None:
+    scoring.load_settings(quick=True)
+    bind(dci__num_train=200, dci__num_test=100)
+
+
+@pytest.fixture
+def tiny(quick: None) -> None:
+    """Counts for the route over images, not divisible by the batch sizes."""
+    bind(
+        factor_vae_score__num_variance_estimate=150,
+        factor_vae_score__num_train=40,
+        factor_vae_score__num_eval=30,
+        dci__num_train=150,
+        dci__num_test=70,
+        sap_score__num_train=150,
+        sap_score__num_test=70,
+        irs__num_train=150,
+        mig__num_train=150,
+    )
+
+
+def factors_of(sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Every factor vector in data-set order, by plain nested counting (last factor fastest)."""
+    grids = np.meshgrid(*[np.arange(size) for size in sizes], indexing="ij")
+    return np.stack([grid.reshape(-1) for grid in grids], axis=1)
+
+
+def standardised(codes: NDArray[Any]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+    return result
+
+
+def headline(
+    code: NDArray[Any], sizes: Sequence[int] = SMALL, metrics: Sequence[str] = scoring.METRICS
+) -> dict[str, float]:
+    data = scoring.GridRepresentations(code, sizes)
+    values: dict[str, float] = scoring.score(data, metrics=metrics, workers=1)["headline"]
+    return values
+
+
+class StockImages(ground_truth_data.GroundTruthData):
+    """The library's MPI3D class (data/ground_truth/mpi3d.py) without its reading of a file."""
+
+    def __init__(self, images: NDArray[np.uint8], factor_sizes: Sequence[int]) -> None:
+        self.images = images
+        self.factor_sizes = list(factor_sizes)
+        self.state_space = util.SplitDiscreteStateSpace(self.factor_sizes, [0, 1, 2, 3, 4, 5, 6])
+        self.factor_bases = np.prod(self.factor_sizes) / np.cumprod(self.factor_sizes)
+
+    @property
+    def num_factors(self) -> int:
+        return int(self.state_space.num_latent_factors)
+
+    def sample_factors(self, num: int, random_state: np.random.RandomState) -> Any:
+        return self.state_space.sample_latent_factors(num, random_state)
+
+    def sample_observations_from_factors(
+        self, factors: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> Any:
+        all_factors = self.state_space.sample_all_factors(factors, random_state)
+        indices = np.array(np.dot(all_factors, self.factor_bases), dtype=np.int64)
+        return self.images[indices] / 255.0
+
+
+# --- imports and settings ---------------------------------------------------------------------
+
+
+def test_import_leaves_no_stand_in_no_torch_no_log_handler_and_works_in_a_locked_gin() -> None:
+    program = """
+import logging, sys, gin
+gin.config._set_config_is_locked(True)  # gin.finalize() of 0.4.0 fails on Python 3.10 and later
+import submission.scoring as scoring
+assert gin.config_is_locked()
+for name in ("tensorflow", "tensorflow.compat.v1", "gin.tf", "torch"):
+    assert name not in sys.modules, name
+assert logging.root.handlers == [] and logging.root.manager.disable == 0
+scoring.load_settings(quick=True)
+assert gin.config_is_locked()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_a_loaded_tensorflow_is_used_and_left_in_place() -> None:
+    program = """
+import sys, types
+for name in ("tensorflow", "tensorflow.compat", "tensorflow.compat.v1"):
+    sys.modules[name] = types.ModuleType(name)
+real = sys.modules["tensorflow.compat.v1"]
+import submission.scoring
+assert sys.modules["tensorflow.compat.v1"] is real
+assert sys.modules["disentanglement_lib.data.ground_truth.util"].tf is real
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_official_settings_are_the_servers() -> None:
+    # The challenge's table, typed in by hand.
+    expected: dict[str, dict[str, object]] = {
+        "factor_vae_score": {
+            "num_variance_estimate": 10000,
+            "num_train": 10000,
+            "num_eval": 5000,
+            "batch_size": 64,
+        },
+        "prune_dims": {"threshold": 0.05},
+        "dci": {"num_train": 10000, "num_test": 5000, "batch_size": 16},
+        "sap_score": {
+            "num_train": 10000,
+            "num_test": 5000,
+            "batch_size": 16,
+            "continuous_factors": False,
+        },
+        "irs": {"num_train": 10000, "batch_size": 16, "diff_quantile": 0.99},
+        "mig": {"num_train": 10000, "batch_size": 16},
+        "discretizer": {"discretizer_fn": "@histogram_discretizer", "num_bins": 20},
+    }
+    flat = {f"{name}.{key}": value for name, row in expected.items() for key, value in row.items()}
+    assert scoring.load_settings() == flat
+
+
+def test_quick_settings_keep_batch_sizes_and_every_other_setting_than_the_counts() -> None:
+    official, quick = scoring.load_settings(), scoring.load_settings(quick=True)
+    changed = {key.split(".")[1] for key in official if official[key] != quick[key]}
+    assert changed == {"num_variance_estimate", "num_train", "num_eval", "num_test"}
+
+
+def test_counts_are_official_only_where_every_setting_is() -> None:
+    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
+    scoring.load_settings()
+    assert scoring.score(data, metrics=["mig"])["counts"] == "official"
+    bind(irs__num_train=9999)
+    assert scoring.score(data, metrics=["mig"])["counts"] == "quick"
+
+
+# --- order of the factors ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [SMALL, (6, 5, 2, 3, 3, 4, 7), (4, 4, 2, 3, 3, 40, 40)])
+def test_rows_follow_the_librarys_index_arithmetic(sizes: tuple[int, ...]) -> None:
+    random = np.random.RandomState(3)
+    factors = np.stack([random.randint(size, size=500) for size in sizes], axis=1)
+    bases = np.prod(sizes) / np.cumprod(sizes)
+    expected = np.array(np.dot(factors, bases), dtype=np.int64)
+    code = np.arange(math.prod(sizes), dtype=np.float32)[:, None] * np.ones(2, np.float32)
+    observed = scoring.GridRepresentations(code, sizes).sample_observations_from_factors(
+        factors, random
+    )
+    np.testing.assert_array_equal(observed[:, 0], expected)
+
+
+def test_ideal_code_is_one_standardised_ordinal_latent_per_factor() -> None:
+    code = scoring.ideal_code(SMALL)
+    np.testing.assert_allclose(code, standardised(factors_of(SMALL)), atol=1e-6)
+    assert code.dtype == np.float32
+
+
+# --- codes with known scores ------------------------------------------------------------------
+
+
+def test_ideal_code_scores(quick: None) -> None:
+    scores = scoring.score(
+        scoring.GridRepresentations(factors_of(SMALL).astype(float), SMALL), workers=1
+    )
+    assert scores["factor_vae"]["eval_accuracy"] == 1.0
+    assert scores["dci"]["disentanglement"] > 0.99
+    assert scores["dci"]["completeness"] > 0.99
+    assert scores["dci"]["informativeness_test"] == pytest.approx(1.0)
+    assert scores["irs"]["IRS"] == pytest.approx(1.0)
+    assert scores["mig"]["discrete_mig"] > 0.97
+    # One-against-rest lines on one ordinal latent tell two and three values apart (the middle
+    # one's line is the flattest and wins between the others), against chance elsewhere.
+    expected = (4 * (1 - 1 / 2) + 3 * (1 - 1 / 3)) / 7
+    assert scores["sap"]["SAP_score"] == pytest.approx(expected, abs=0.06)
+
+
+def test_every_latent_twice_costs_the_gaps(quick: None) -> None:
+    code = np.hstack([factors_of(SMALL), factors_of(SMALL)]).astype(float)
+    scores = scoring.score(scoring.GridRepresentations(code, SMALL), workers=1)
+    assert scores["mig"]["discrete_mig"] == pytest.approx(0.0, abs=1e-12)
+    assert scores["sap"]["SAP_score"] == pytest.approx(0.0, abs=1e-12)
+    assert scores["factor_vae"]["eval_accuracy"] == 1.0
+    assert scores["dci"]["disentanglement"] > 0.99
+    # Each factor's importance is halved between two of fourteen latents.
+    assert scores["dci"]["completeness"] == pytest.approx(1 - math.log(2) / math.log(14), abs=0.1)
+
+
+def test_constant_code_scores_nothing(quick: None) -> None:
+    scores = headline(np.zeros((math.prod(SMALL), 4)))
+    assert scores == pytest.approx(dict.fromkeys(scoring.METRICS, 0.0), abs=1e-6)
+
+
+def test_latents_constant_at_zero_beside_a_code_change_nothing(quick: None) -> None:
+    code = scoring.ideal_code(SMALL)
+    padded = np.hstack([code, np.zeros((len(code), 5))])
+    metrics = ("factor_vae", "irs", "mig")
+    expected, scores = headline(code, metrics=metrics), headline(padded, metrics=metrics)
+    assert scores == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("value", "latents"), [(0.3, 7), (0.1, 0)])
+def test_constants_that_break_the_librarys_irs_are_reported(
+    quick: None, value: float, latents: int
+) -> None:
+    # In float32 the mean of many 0.3 is not 0.3: the library takes such a latent for active and
+    # divides by its largest deviation, 0 or a rounding error.
+    code = scoring.ideal_code(SMALL)[:, :latents]
+    code = np.hstack([code, np.full((math.prod(SMALL), 3), value, np.float32)])
+    data = scoring.GridRepresentations(code, SMALL)
+    stock = irs.compute_irs(data, scoring.identity, np.random.RandomState(0))["IRS"]
+    assert math.isnan(stock) or stock < -1
+    with pytest.raises(UserError, match="metric irs gives"):
+        scoring.score(data, metrics=("irs",))
+
+
+def test_two_mixed_factors_score_lower(quick: None) -> None:
+    code = scoring.ideal_code(SMALL).astype(float)
+    mixed = code.copy()
+    mixed[:, 5] = (code[:, 5] + code[:, 6]) / math.sqrt(2)
+    mixed[:, 6] = (code[:, 5] - code[:, 6]) / math.sqrt(2)
+    expected, scores = headline(code), headline(mixed)
+    for metric in ("factor_vae", "dci", "irs", "mig"):
+        assert scores[metric] < expected[metric] - 0.05, metric
+
+
+def test_codes_in_another_order_than_the_images_score_next_to_nothing(quick: None) -> None:
+    code = scoring.ideal_code(SMALL)
+    scores = headline(code[np.random.RandomState(5).permutation(len(code))])
+    assert scores["mig"] < 0.1
+    assert scores["sap"] < 0.15
+    assert scores["dci"] < 0.3
+    assert scores["factor_vae"] < 0.5
+
+
+def test_simulated_codes_reach_the_known_ceilings_on_the_full_grid() -> None:
+    # Figures measured with the library under TensorFlow, to three places.
+    scoring.load_settings()
+    code = standardised(factors_of(REAL))
+    scores = headline(code, REAL, NO_DCI)
+    rounded = {metric: round(value, 3) for metric, value in scores.items()}
+    assert rounded == {"factor_vae": 1.0, "sap": 0.408, "irs": 0.991, "mig": 0.942}
+
+
+# --- the routes -------------------------------------------------------------------------------
+
+
+def stock_functions() -> dict[str, Any]:
+    return {
+        "factor_vae": factor_vae.compute_factor_vae,
+        "sap": sap_score.compute_sap,
+        "irs": irs.compute_irs,
+        "mig": mig.compute_mig,
+    }
+
+
+def stock_dci(data: Any, function: Any) -> dict[str, float]:
+    """DCI from the library's parts, with a classifier seeded outside numpy's global generator."""
+    settings = scoring.bound_settings()
+    random = np.random.RandomState(0)
+    x_train, y_train = utils.generate_batch_factor_code(
+        data, function, settings["dci.num_train"], random, 16
+    )
+    x_test, y_test = utils.generate_batch_factor_code(
+        data, function, settings["dci.num_test"], random, 16
+    )
+    columns, accuracy = [], []
+    for factor in range(data.num_factors):
+        model = GradientBoostingClassifier(random_state=np.random.RandomState(factor))
+        model.fit(x_train.T, y_train[factor])
+        columns.append(model.feature_importances_)
+        accuracy.append(np.mean(model.predict(x_test.T) == y_test[factor]))
+    matrix = np.stack(columns, axis=1)
+    return {
+        "disentanglement": float(dci.disentanglement(matrix)),
+        "completeness": float(dci.completeness(matrix)),
+        "informativeness_test": float(np.mean(accuracy)),
+    }
+
+
+def random_code(sizes: Sequence[int], latents: int) -> NDArray[np.float64]:
+    random = np.random.RandomState(1)
+    code = standardised(factors_of(sizes)) @ random.normal(size=(len(sizes), latents))
+    return np.asarray(code + 0.5 * random.normal(size=(len(code), latents)))
+
+
+def test_scores_are_those_of_the_librarys_own_calls(quick: None) -> None:
+    code = random_code(SMALL, 4).astype(np.float32)
+    scores = scoring.score(scoring.GridRepresentations(code, SMALL), workers=1)
+    # The library's class hands out images / 255, here images that hold the code itself.
+    stock = StockImages(code.astype(np.float64) * 255.0, SMALL)  # type: ignore[arg-type]
+
+    def represent(observations: NDArray[np.float64]) -> NDArray[np.float32]:
+        return observations.astype(np.float32)
+
+    for metric, function in stock_functions().items():
+        expected = function(stock, represent, np.random.RandomState(0))
+        assert scores[metric] == pytest.approx(expected, abs=1e-9), metric
+    assert scores["dci"] == pytest.approx(
+        stock_dci(stock, represent)
+        | {"informativeness_train": scores["dci"]["informativeness_train"]},
+        abs=1e-9,
+    )
+
+
+def test_both_routes_agree_with_the_stock_route_over_images(tiny: None, tmp_path: Path) -> None:
+    random = np.random.RandomState(2)
+    num_images = math.prod(SMALL)
+    path = tmp_path / "images.npy"
+    np.save(path, random.randint(256, size=(num_images, 16, 16, 3)).astype(np.uint8))
+    images = np.load(path, mmap_mode="r")
+    weights = random.randint(-99, 100, size=(16 * 16 * 3, 3))
+
+    def encode(observations: NDArray[np.float64]) -> NDArray[np.float32]:
+        # Sums of integers: no rounding that could depend on the batch.
+        pixels = np.rint(observations * 255.0).astype(np.int64).reshape(len(observations), -1)
+        return (pixels @ weights / 1e5).astype(np.float32)
+
+    codes = np.concatenate([encode(images[i : i + 48] / 255.0) for i in range(0, num_images, 48)])
+    by_code = scoring.score(scoring.GridRepresentations(codes, SMALL), workers=1)
+    by_image = scoring.score(scoring.GridImages(images, SMALL), encode, NO_DCI)
+    stock = StockImages(images, SMALL)
+    for metric, function in stock_functions().items():
+        expected = function(stock, encode, np.random.RandomState(0))
+        assert by_code[metric] == pytest.approx(expected, abs=1e-9), metric
+        assert by_image[metric] == pytest.approx(expected, abs=1e-9), metric
+    for key, value in stock_dci(stock, encode).items():
+        assert by_code["dci"][key] == pytest.approx(value, abs=1e-9)
+
+
+def test_torchscript_is_called_with_channels_first_in_zero_to_one(tmp_path: Path) -> None:
+    import torch
+
+    class Probe(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            # Means of each channel, and of the top row alone.
+            return torch.cat([x.mean(dim=(2, 3)), x[:, :, 0, :].mean(dim=2)], dim=1)
+
+    torch.jit.script(Probe()).save(str(tmp_path / "probe.pt"))
+    module = torch.jit.load(str(tmp_path / "probe.pt"))
+    images = np.random.RandomState(0).randint(256, size=(4, 64, 64, 3)).astype(np.uint8)
+    data = scoring.GridImages(images, (2, 2))
+    factors = np.array([[1, 0], [0, 1], [1, 1]])
+    observations = data.sample_observations_from_factors(factors, np.random.RandomState(0))
+    codes = scoring.torchscript_function(module)(observations)
+    chosen = images[[2, 1, 3]] / 255.0
+    expected = np.hstack([chosen.mean(axis=(1, 2)), chosen[:, 0].mean(axis=1)])
+    np.testing.assert_allclose(codes, expected, atol=1e-6)
+    assert codes.dtype == np.float32
+
+
+# --- DCI over processes -----------------------------------------------------------------------
+
+
+def test_dci_is_the_same_in_one_process_and_in_several(quick: None) -> None:
+    data = scoring.GridRepresentations(random_code(SMALL, 3), SMALL)
+    np.random.seed(11)
+    serial = scoring.score(data, metrics=["dci"], workers=1)
+    parallel = scoring.score(data, metrics=["dci"], workers=2)
+    drawn = np.random.random_sample()
+    assert serial["dci"] == parallel["dci"]
+    # The caller's generator is where it was.
+    assert drawn == np.random.RandomState(11).random_sample()
+
+
+def test_the_librarys_function_is_put_back_after_a_failure(quick: None) -> None:
+    stock = dci.compute_importance_gbt
+    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
+
+    def broken(observations: NDArray[Any]) -> NDArray[Any]:
+        return np.full_like(observations, np.nan)  # the classifier refuses NaN
+
+    with pytest.raises(ValueError, match="NaN"):
+        scoring.score(data, broken, metrics=["dci"], workers=1)
+    assert dci.compute_importance_gbt is stock
+
+
+# --- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (np.zeros((431, 3)), "431 rows"),
+        (np.zeros((864,)), "shape"),
+        (np.zeros((432, 1)), "at least two latents"),
+        (np.where(np.arange(432 * 3).reshape(432, 3) == 30, np.nan, 0.0), "row 10"),
+        (np.where(np.arange(432 * 3).reshape(432, 3) == 30, np.inf, 0.0), "row 10"),
+        (np.full((432, 3), 1e300), "432 rows"),
+    ],
+)
+def test_unusable_representations_are_refused(code: NDArray[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scoring.GridRepresentations(code, SMALL)
+
+
+def test_unusable_grids_images_and_workers_are_refused() -> None:
+    with pytest.raises(UserError, match="fewer than two values"):
+        scoring.GridRepresentations(np.zeros((6, 3)), (6, 1))
+    with pytest.raises(UserError, match="5 rows"):
+        scoring.GridImages(np.zeros((5, 64, 64, 3), np.uint8), (2, 3))
+    with pytest.raises(UserError, match="at least one"):
+        scoring.score(scoring.GridRepresentations(np.zeros((6, 3)), (2, 3)), workers=0)
+
+
+# --- table and files --------------------------------------------------------------------------
+
+
+def fake_result(counts: str, **values: float) -> scoring.Result:
+    return {"headline": values, "counts": counts}
+
+
+FIVE = {"factor_vae": 0.5, "dci": 0.4, "sap": 0.3, "irs": 0.2, "mig": 0.1}
+STAND_IN = scoring.Context(
+    data="stand-in, rendered domain real, 4 axis steps",
+    stand_in=True,
+    domain="real",
+    factor_sizes=(6, 6, 2, 3, 3, 4, 4),
+    ideal={"headline": dict.fromkeys(FIVE, 0.9), "counts": "official"},
+)
+
+
+def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
+    table = scoring.format_table(fake_result("official", **FIVE), STAND_IN)
+    lines = table.splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert "stand-in, NOT MPI3D" in lines[1]
+    assert "MPI3D-real, full grid" in lines[1]
+    caption = " ".join(" ".join(lines[10:]).split())
+    assert "stand-in, rendered domain real, 4 axis steps; NOT MPI3D" in caption
+    assert "10,368 images" in caption
+    assert "a different data set from this run's" in caption
+    rows = {line.split()[0]: line.split()[1:] for line in lines[3:9]}
+    assert rows["FactorVAE"] == ["0.500", "0.900", "0.992"]
+    assert rows["MIG"] == ["0.100", "0.900", "0.297"]
+    assert rows["sum"] == ["1.500", "4.500", "2.868"]
+    assert "official" in table
+    assert "QUICK" not in table
+
+
+def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind() -> None:
+    context = scoring.Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
+    table = scoring.format_table(fake_result("quick", **FIVE), context)
+    assert "NOT MPI3D" not in table
+    assert "stand-in" not in table
+    assert "MPI3D-real complex, full grid" in table.splitlines()[1]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[3:9]}
+    assert rows["FactorVAE"] == ["0.500", "-", "0.893"]
+    assert rows["sum"] == ["1.500", "-", "2.389"]
+    assert "QUICK" in table
+
+
+def test_a_part_of_the_metrics_gives_no_sum() -> None:
+    table = scoring.format_table(fake_result("official", mig=0.1), STAND_IN)
+    assert "sum" not in table
+    assert "DCI" not in table
+
+
+def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
+    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
+    result = scoring.score(data, metrics=NO_DCI)
+    context = scoring.Context("stand-in, rendered domain toy", True, "toy", SMALL, result)
+    folder = tmp_path / "new" / "scores"
+    scoring.write_scores(folder, result, context)
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "scores.txt"]
+    document = json.loads((folder / "scores.json").read_text())
+    assert document["scores"] == result
+    assert document["scores"]["settings"]["mig.num_train"] == 1000
+    assert document["scores"]["factor_vae"].keys() == {
+        "train_accuracy",
+        "eval_accuracy",
+        "num_active_dims",
+    }
+    assert document["ideal_code"] == result
+    assert document["data"] == {
+        "name": "stand-in, rendered domain toy",
+        "stand_in": True,
+        "domain": "toy",
+        "factor_sizes": list(SMALL),
+        "num_images": 432,
+    }
+    assert document["versions"]["disentanglement-lib"] == "1.5"
+    assert document["versions"]["numpy"] == np.__version__
+    assert (folder / "scores.txt").read_text() == scoring.format_table(result, context)
