@@ -101,13 +101,15 @@ def extract_features(
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU if there is one. On one, float32 products may use TF32.
+    """'auto' is a GPU if there is one, unless AICROWD_CUDA is set and empty (the challenge's way
+    to force the CPU). On a GPU, float32 products may use TF32.
 
     Raises:
         UserError: no such device here.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        forced_cpu = os.environ.get("AICROWD_CUDA") == ""
+        name = "cuda" if torch.cuda.is_available() and not forced_cpu else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

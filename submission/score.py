@@ -101,7 +101,7 @@ def score_run(
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     description = dataset.name
     if dataset.stand_in:
-        description = f"STAND-IN for {dataset.name}: {dataset.stand_in}"
+        description = f"a rendered stand-in for {dataset.name}"
     context = scoring.Context(
         description, dataset.stand_in is not None, domain, dataset.factor_sizes, ideal
     )

@@ -29,9 +29,8 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from tqdm import tqdm
-
 from submission.errors import UserError
+from submission.progress import progress_bar
 
 
 @contextlib.contextmanager
@@ -377,7 +376,9 @@ def _compute_dci(
                 pre_dispatch="all",
                 max_nbytes=None,  # a few MB: no memory-mapped copies in /dev/shm, small in Docker
             )
-            finished = tqdm(parallel(jobs), total=num_factors, desc="DCI", unit="factor")
+            finished = progress_bar(
+                iterable=parallel(jobs), total=num_factors, desc="DCI", unit=" factors"
+            )
             for i, column, train, test in finished:
                 matrix[:, i] = column
                 train_accuracy[i] = train
@@ -433,7 +434,7 @@ def score(
     result: Result = {"headline": {}, "seconds": {}, "settings": settings, "counts": counts}
     # DCI last: it takes nearly all of the time, and another metric's failure need not wait for it.
     order = sorted(metrics, key=lambda metric: metric == "dci")
-    for metric in (bar := tqdm(order, desc="metrics", unit="metric")):
+    for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
         bar.set_postfix_str(metric)
         start = time.perf_counter()
         random_state = np.random.RandomState(0)

@@ -5,6 +5,8 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gin
@@ -103,6 +105,9 @@ def train(dataset: Dataset, folder: Path, args: argparse.Namespace, stages: Stag
             vae = train_vae(features, folder, fingerprint, on_progress=events.register_progress)
         with stages.stage("export"):
             export(extractor, vae.encoder, dataset.first(32), paths.model_path(folder))
+        # Scores of the model that was here before are not this one's.
+        for name in ("scores.json", "scores.txt", "scores.png"):
+            (folder / name).unlink(missing_ok=True)
         write_text(folder / "config.gin", gin.operative_config_str())
         stages.write(folder / "stages.json")
         # Only now: until the export stands, the checkpoint is all there is.
@@ -130,16 +135,14 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-class _log_file:
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
     """Copies the log to a file while it is entered."""
-
-    def __init__(self, path: Path) -> None:
-        self.handler = logging.FileHandler(path)
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        logging.getLogger("submission").addHandler(self.handler)
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("submission").removeHandler(self.handler)
-        self.handler.close()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("submission").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("submission").removeHandler(handler)
+        handler.close()

@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -221,6 +222,9 @@ def train_vae(
         optim.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
         log.info("continuing after epoch %d of %d", len(history), epochs)
+    else:
+        # Curves of an earlier run in this folder would be drawn as one with the new ones.
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
     rows = len(features)
     # A last batch of one row has no variance for batch norm to divide by; it is left out.
