@@ -29,6 +29,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+
 from submission.errors import UserError
 from submission.progress import progress_bar
 

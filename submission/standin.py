@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from submission import raycast, scene
 from submission.errors import UserError
 from submission.progress import progress_bar
