@@ -48,9 +48,10 @@ def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Pat
     beside = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
+    with _torchscript():
+        script = torch.jit.script(module)
     try:
-        with _torchscript():
-            torch.jit.script(module).save(str(beside))
+        _save(script, beside)
         with torch.inference_mode():
             expected = module(batch)
             loaded = load(beside)
@@ -67,10 +68,15 @@ def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Pat
             worst = float((got - expected).abs().max())
             raise UserError(f"the exported model differs from the trained one by {worst:.2g}")
         os.replace(beside, path)
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"{path} could not be written ({error}): free disk space there") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _save(script: torch.jit.ScriptModule, path: Path) -> None:
+    try:
+        script.save(str(path))
+    except (RuntimeError, OSError) as error:  # torch's writer raises RuntimeError on a full disk
+        raise UserError(f"{path} could not be written: free disk space there") from error
 
 
 def load(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
