@@ -10,7 +10,7 @@ import importlib
 import logging
 import sys
 
-from submission.errors import UserError
+from submission.errors import UserError, first_line
 
 # command: (module, what --help says of it)
 COMMANDS = {
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         importlib.import_module(COMMANDS[args.command][0]).run(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

@@ -13,7 +13,7 @@ from gin import config_parser
 
 import submission.features
 import submission.vae  # noqa: F401 (both register what configurations bind)
-from submission.errors import UserError
+from submission.errors import UserError, first_line
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -37,14 +37,14 @@ def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
         with gin.unlock_config():
             gin.parse_config(text)
     except Exception as error:  # gin raises ValueError, SyntaxError, NameError and its own kinds
-        raise UserError(f"{path}: {_first_line(error)}") from error
+        raise UserError(f"{path}: {first_line(error)}") from error
     for binding in bindings:
         try:
             with gin.unlock_config():
                 gin.parse_config(binding)
         except Exception as error:
             raise UserError(
-                f"the binding {binding!r} is not understood ({_first_line(error)}): write "
+                f"the binding {binding!r} is not understood ({first_line(error)}): write "
                 "Function.parameter=value as in submission/configs"
             ) from error
 
@@ -76,7 +76,7 @@ def _refuse_double_bindings(text: str, path: Path) -> None:
                 )
             seen[key] = line
     except SyntaxError as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
+        raise UserError(f"{path}: {first_line(error)}") from error
 
 
 class _Ignore(config_parser.ParserDelegate):
@@ -87,7 +87,3 @@ class _Ignore(config_parser.ParserDelegate):
 
     def macro(self, scoped_name: str) -> None:
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

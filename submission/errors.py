@@ -4,3 +4,8 @@
 class UserError(Exception):
     """Something the user can mend: its text is one sentence that says what is wrong, where,
     and what to do. The command line prints it without a traceback and exits with 2."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that gin adds when it passes through a configurable."""
+    return str(error).strip().partition("\n")[0]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import vgg19_bn
+from torchvision.models import vgg
 
 from submission.errors import UserError
 
@@ -94,7 +94,9 @@ class Extractor(nn.Module):
         self.resolution = resolution
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.features = vgg19_bn(weights=None).features
+        # The convolutional part alone: vgg19_bn() would first make, and fill with random numbers,
+        # half a gigabyte of classifier that nobody wants here.
+        self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=True)
         self.aggregation: nn.Module = Aggregation() if aggregation == "learned" else RMAC()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -76,5 +76,5 @@ def _curves(axis: plt.Axes, losses: Path) -> None:
     right = axis.twinx()
     right.plot(epochs, [float(row["beta"]) for row in rows], color="#999999", linestyle=":")
     right.set_ylabel("beta (dotted)", fontsize=8)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, frameon=False, loc="center right")
     axis.set_title("training", fontsize=9)

@@ -15,7 +15,7 @@ from submission import events, paths
 from submission.config import load_config
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
-from submission.errors import UserError
+from submission.errors import UserError, first_line
 from submission.export import export
 from submission.extractor import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.features import (
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         train(dataset, folder, args, stages)
         print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:
-        events.execution_error(str(error) or type(error).__name__)
+        events.execution_error(first_line(error) or type(error).__name__)
         raise
     events.submit()
 
