@@ -16,6 +16,8 @@ from submission.errors import UserError, first_line
 COMMANDS = {
     "run": ("submission.dry_run", "what run.sh calls: the server's job there, a dry run elsewhere"),
     "render": ("submission.standin", "render a stand-in for MPI3D in the official format"),
+    "finetune": ("submission.finetune", "train the extractor on simulated images (section 2.1)"),
+    "probe": ("submission.probe", "what the extractor reads in labelled images"),
     "train": ("submission.train", "features, VAE, export: the server's job"),
     "score": ("submission.score", "score an exported model with disentanglement_lib"),
     "encode": ("submission.encode", "images -> latent codes, as an npz file"),

@@ -12,7 +12,8 @@ import gin
 from gin import config_parser
 
 import submission.features
-import submission.vae  # noqa: F401 (both register what configurations bind)
+import submission.finetune
+import submission.vae  # noqa: F401 (all three register what configurations bind)
 from submission.errors import UserError, first_line
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -436,7 +436,7 @@ def score(
     # DCI last: it takes nearly all of the time, and another metric's failure need not wait for it.
     order = sorted(metrics, key=lambda metric: metric == "dci")
     for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
-        bar.set_postfix_str(metric)
+        bar.set_postfix_str(metric, refresh=False)
         start = time.perf_counter()
         random_state = np.random.RandomState(0)
         with warnings.catch_warnings():

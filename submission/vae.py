@@ -268,7 +268,7 @@ def train_vae(
             history.append(row)
             for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
                 writer.add_scalar(name, getattr(row, name), t)
-            bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}")
+            bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}", refresh=False)
             _save_checkpoint(checkpoint, fingerprint, vae, optim, history)
             _write_csv(folder / "losses.csv", history)
             on_progress((t + 1) / epochs)
