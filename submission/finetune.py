@@ -9,9 +9,7 @@ and a run that was killed goes on as if it had not been.
 """
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import logging
 import math
@@ -23,7 +21,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gin
 import numpy as np
@@ -38,6 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import VGG19_BN_Weights
 
 from submission import paths, scene
+from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.data import Dataset, open_dataset
 from submission.errors import UserError
 from submission.extractor import (
@@ -50,7 +48,7 @@ from submission.extractor import (
 )
 from submission.features import locked, pick_device, to_float
 from submission.progress import progress_bar
-from submission.stages import write_text
+from submission.stages import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -368,7 +366,7 @@ def finetune(
     checkpoint = folder / "checkpoint.pt"
     history: list[dict[str, float]] = []
     done, total = 0, torch.zeros((), device=device)  # steps; loss summed over the epoch's steps
-    if state := _load_checkpoint(checkpoint, fingerprint, device):
+    if state := load_checkpoint(checkpoint, fingerprint, device):
         network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimizer"])
         done, total, history = state["step"], state["loss"], state["history"]
@@ -416,7 +414,7 @@ def finetune(
                     _stop_if_not_finite(network, since, done)
                 if done % checkpoint_steps == 0 and not last:
                     total, since = total + _mean(since), torch.zeros_like(since)
-                    _save_checkpoint(checkpoint, fingerprint, network, optim, done, total, history)
+                    _save(checkpoint, fingerprint, network, optim, done, total, history)
             total = total + _mean(since)
             for buffer in network.buffers() if world > 1 else ():
                 dist.broadcast(buffer, 0)  # all validate with process 0's batch norm
@@ -433,10 +431,30 @@ def finetune(
             if writer is not None:
                 for name, value in row.items():
                     writer.add_scalar(name, value, done)
-                write_text(folder / "finetune.csv", _csv(history))
+                write_csv(folder / "finetune.csv", history)
                 write_weights(network, folder, metadata | {"validation": json.dumps(row)})
-            _save_checkpoint(checkpoint, fingerprint, network, optim, done, total, history)
+            _save(checkpoint, fingerprint, network, optim, done, total, history)
     return history
+
+
+def _save(
+    path: Path,
+    fingerprint: str,
+    network: Network,
+    optim: torch.optim.Optimizer,
+    step: int,
+    loss: Tensor,
+    history: list[dict[str, float]],
+) -> None:
+    if _rank() == 0:
+        state = {
+            "network": network.state_dict(),
+            "optimizer": optim.state_dict(),
+            "step": step,
+            "loss": loss,
+            "history": history,
+        }
+        save_checkpoint(path, fingerprint, state)
 
 
 @torch.inference_mode()
@@ -505,55 +523,6 @@ def _log_row(row: dict[str, float], epochs: int) -> None:
             row["epoch"], epochs, row["loss"], row["validation_loss"], shares,
             row["tilt_error"], row["pan_error"],
         )  # fmt: skip
-
-
-def _csv(history: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
-
-
-def _save_checkpoint(
-    path: Path,
-    fingerprint: str,
-    network: Network,
-    optim: torch.optim.Optimizer,
-    step: int,
-    loss: Tensor,
-    history: list[dict[str, float]],
-) -> None:
-    if _rank() > 0:
-        return
-    state = {
-        "fingerprint": fingerprint,
-        "network": network.state_dict(),
-        "optimizer": optim.state_dict(),
-        "step": step,
-        "loss": loss,
-        "history": history,
-    }
-    beside = path.with_suffix(".tmp")
-    torch.save(state, beside)
-    os.replace(beside, path)
-
-
-def _load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever the damaged archive leads to
-        raise UserError(
-            f"{path} is damaged and cannot be continued from: delete it to start again"
-        ) from error
-    if state.get("fingerprint") != fingerprint:
-        raise UserError(
-            f"{path} is of another configuration, start, data or number of processes: repeat that "
-            "run's command to continue it, or name another --out"
-        )
-    return state
 
 
 # --- weight files

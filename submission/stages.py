@@ -1,15 +1,18 @@
 """Time and peak memory of each stage of a run."""
 
 import contextlib
+import csv
+import io
 import json
 import logging
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,15 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text)
     os.replace(beside, path)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows under the first one's keys, as write_text does."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _reset_peak() -> None:

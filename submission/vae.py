@@ -3,12 +3,9 @@
 x (B, 512) -> encoder -> mu, log sigma^2 (B, C) -> z (B, C) -> decoder -> mu_hat (B, 512)
 """
 
-import csv
-import io
 import itertools
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.errors import UserError
 from submission.progress import progress_bar
+from submission.stages import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +192,7 @@ def train_vae(
         features: float32 (num_images, 512), on the device to train on (on the CPU possibly a
             mapped file).
         folder: the run's folder.
-        fingerprint: what the run is made of; a checkpoint with another one is not continued.
+        fingerprint: what the run is made of; a checkpoint with another one is refused.
         epochs: N. batch_size: B. optimizer: "radam" or "adam". betas: its beta_1, beta_2.
         seed: every random number of epoch t follows from (seed, t) alone, so that a checkpoint
             needs no generator state.
@@ -203,7 +202,8 @@ def train_vae(
         The trained VAE in evaluation mode.
 
     Raises:
-        UserError: the loss is not finite, or there are fewer than two rows.
+        UserError: the loss is not finite, there are fewer than two rows, or the checkpoint is
+            damaged or of another run.
     """
     # Event files are written by the tensorboard package alone; imported here because it is slow
     # to import and only training needs it.
@@ -217,7 +217,7 @@ def train_vae(
     optim = _optimizer(optimizer, vae, learning_rate, betas)
     history: list[Epoch] = []
     checkpoint = folder / "checkpoint.pt"
-    if state := _load_checkpoint(checkpoint, fingerprint, device):
+    if state := load_checkpoint(checkpoint, fingerprint, device):
         vae.load_state_dict(state["vae"])
         optim.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
@@ -269,8 +269,14 @@ def train_vae(
             for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
                 writer.add_scalar(name, getattr(row, name), t)
             bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}", refresh=False)
-            _save_checkpoint(checkpoint, fingerprint, vae, optim, history)
-            _write_csv(folder / "losses.csv", history)
+            rows_so_far = [vars(row) for row in history]
+            state = {
+                "vae": vae.state_dict(),
+                "optimizer": optim.state_dict(),
+                "history": rows_so_far,
+            }
+            save_checkpoint(checkpoint, fingerprint, state)
+            write_csv(folder / "losses.csv", rows_so_far)
             on_progress((t + 1) / epochs)
     return vae.eval()
 
@@ -305,42 +311,3 @@ def _stop_if_not_finite(sums: Tensor, t: int, step: int, folder: Path) -> None:
             f"train_vae.learning_rate or beta_at_epoch.beta_end (the last "
             f"good epoch is in {folder})"
         )
-
-
-def _save_checkpoint(
-    path: Path, fingerprint: str, vae: VAE, optim: torch.optim.Optimizer, history: list[Epoch]
-) -> None:
-    state = {
-        "fingerprint": fingerprint,
-        "vae": vae.state_dict(),
-        "optimizer": optim.state_dict(),
-        "history": [vars(row) for row in history],
-    }
-    beside = path.with_suffix(".tmp")
-    torch.save(state, beside)
-    os.replace(beside, path)
-
-
-def _load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever the damaged archive leads to
-        raise UserError(
-            f"{path} is damaged and cannot be continued from: delete it to start again"
-        ) from error
-    if state.get("fingerprint") != fingerprint:
-        log.info("%s is of another configuration or data set; starting afresh", path)
-        return None
-    return state
-
-
-def _write_csv(path: Path, history: list[Epoch]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(vars(history[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(vars(row) for row in history)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(text.getvalue())
-    os.replace(beside, path)

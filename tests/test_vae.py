@@ -216,6 +216,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, features: torch
         train_vae(features, tmp_path, "inf", progress=False)
 
 
+def test_a_checkpoint_of_another_run_is_kept_and_refused(
+    tmp_path: Path, features: torch.Tensor
+) -> None:
+    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    train_vae(features, tmp_path, "mine", progress=False)
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(UserError, match="of another configuration"):
+        train_vae(features, tmp_path, "other", progress=False)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, features: torch.Tensor) -> None:
     load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     train_vae(features, tmp_path, "a", progress=False)
