@@ -36,7 +36,7 @@ def run_folder(name: str | None = None) -> Path:
     Raises:
         UserError: it cannot be made or written to, or the name is no plain folder name.
     """
-    output = Path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "shared")
+    output = Path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
     name = name or os.environ.get("AICROWD_EVALUATION_NAME") or "experiment"
     if Path(name).name != name or name in (".", ".."):
         raise UserError(
