@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes `codes` float32 (N, C), and `factor_sizes` where the images are a whole grid."""
+    """Writes `codes` float32 (N, C); `factor_sizes` where the images are a whole grid; `stand_in`,
+    what a rendered file says of itself, where they are of one."""
     if args.images:
         dataset = open_file(args.images, args.images.stem, any_count=True)
     else:
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     arrays = {"codes": codes}
     if dataset.factor_sizes:
         arrays["factor_sizes"] = np.array(dataset.factor_sizes)
+    if dataset.stand_in:
+        arrays["stand_in"] = np.array(dataset.stand_in)
     beside = args.out.with_name(args.out.name + ".tmp")
     with open(beside, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

@@ -200,8 +200,13 @@ def table(result: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def draw_confusion(read: Numbers, true: Numbers, complex_objects: bool, path: Path) -> None:
-    """A PNG: for each factor the share of each true value (row) that was read as each value."""
+def draw_confusion(
+    read: Numbers, true: Numbers, complex_objects: bool, what: str, path: Path
+) -> None:
+    """A PNG: for each factor the share of each true value (row) that was read as each value.
+
+    Its title is `what` the images are, so that a stand-in's is not taken for MPI3D's.
+    """
     import matplotlib
 
     matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
@@ -221,6 +226,7 @@ def draw_confusion(read: Numbers, true: Numbers, complex_objects: bool, path: Pa
             panel.set_xticks(range(FACTOR_SIZES[i]))
             panel.set_yticks(range(FACTOR_SIZES[i]))
     panels[0, 0].set_ylabel("true", fontsize=8)
+    figure.suptitle(what, fontsize=8)
     figure.tight_layout()
     beside = path.with_name(path.name + ".tmp")
     figure.savefig(beside, dpi=110, format="png")
@@ -272,7 +278,7 @@ def run(args: argparse.Namespace) -> None:
         true, note = axes_as_tilt_and_pan(dataset, read, true)
     result = scores(read, true, complex_objects)
     if args.picture:
-        draw_confusion(read, true, complex_objects, args.picture)
+        draw_confusion(read, true, complex_objects, what, args.picture)
     if args.json:
         answer: dict[str, Any] = {"images": len(images), "what": what, "scores": result}
         print(json.dumps(answer | ({"note": note} if note else {}), indent=2))

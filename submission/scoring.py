@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import logging
 import math
-import os
 import platform
 import sys
 import textwrap
@@ -32,6 +31,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from submission.errors import UserError
 from submission.progress import progress_bar
+from submission.stages import write_text
 
 
 @contextlib.contextmanager
@@ -561,9 +561,4 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "scores.txt": format_table(result, context),
     }
     for name, text in texts.items():
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_text(folder / name, text)

@@ -52,7 +52,7 @@ class Stages:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that is either the old or the new one at any moment."""
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
 
 

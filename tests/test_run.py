@@ -140,6 +140,7 @@ def test_codes_match_the_exported_model(dry_run: tuple[Path, str], world: Path) 
         assert codes["codes"].shape == (128, 4)
         assert codes["codes"].dtype == np.float32
         assert codes["factor_sizes"].tolist() == list(SIZES)
+        assert str(codes["stand_in"]) == "patches made by a test"
         with np.load(world / "data/mpi3d_real/mpi3d_real.npz", allow_pickle=False) as data:
             x = torch.from_numpy(data["images"][::37]).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
