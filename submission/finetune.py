@@ -41,6 +41,7 @@ from submission.errors import UserError
 from submission.extractor import (
     FEATURE_SIZE,
     SHIPPED_WEIGHTS,
+    VGG19_MAPS,
     WEIGHTS_FOLDER,
     Extractor,
     check_sha256,
@@ -528,6 +529,27 @@ def _log_row(row: dict[str, float], epochs: int) -> None:
 # --- weight files
 
 
+def widen(extractor: Extractor) -> dict[str, Tensor]:
+    """State of an extractor with all of VGG19's maps that computes what this one computes.
+
+    Map j of a wide layer is a copy of the thin layer's map j mod n, and whoever reads a map of
+    which there are k copies reads each to the k-th part (Net2WiderNet, arXiv 1511.05641, section
+    2.2). Where nothing is missing nothing changes.
+    """
+    thin = extractor.state_dict()
+    state: dict[str, Tensor] = {}
+    copies = torch.arange(3)  # of the layer before: the image's channels, once each
+    wide = Extractor(maps=VGG19_MAPS).state_dict()
+    for key, value in wide.items():
+        own = thin[key]
+        if own.dim() == 4:
+            count = torch.bincount(copies).to(own)
+            own = (own / count[:, None, None])[:, copies]
+            copies = torch.arange(value.shape[0]) % own.shape[0]
+        state[key] = own[copies] if own.dim() else own
+    return state
+
+
 def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> None:
     """Writes vgg19_bn_agg.safetensors (float16; keys `features.*`, `aggregator.*`) and
     heads.safetensors (float32; `heads.0` .. `heads.6`, with `head_scale` in its metadata).
@@ -536,7 +558,7 @@ def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> N
         UserError: a weight is beyond float16's range.
     """
     state: dict[str, Tensor] = {}
-    for key, value in network.extractor.state_dict().items():
+    for key, value in widen(network.extractor).items():
         if not key.endswith("num_batches_tracked"):
             small = value.detach().cpu().half().contiguous()
             if not bool(torch.isfinite(small).all()):
@@ -589,7 +611,14 @@ def read_heads(path: Path) -> list[tuple[Tensor, Tensor]]:
     return heads
 
 
-def start_network(start: str, craft_file: Path | None, heads: Path | None, seed: int) -> Network:
+@gin.configurable(denylist=["start", "craft_file", "heads", "seed"])
+def start_network(
+    start: str,
+    craft_file: Path | None,
+    heads: Path | None,
+    seed: int,
+    maps: Sequence[int] = gin.REQUIRED,
+) -> Network:
     """The network as training begins; what no file gives is He-uniform (PyTorch's own
     initialisation in an untrained VGG).
 
@@ -598,12 +627,20 @@ def start_network(start: str, craft_file: Path | None, heads: Path | None, seed:
             torchvision's vgg19_bn-*.pth (its backbone only).
         craft_file: CRAFT's craft_mlt_25k.pth.
         heads: a heads file; None for new heads.
+        maps: of the backbone's five blocks. Fewer than VGG19's train a thin network from scratch,
+            at a cost that falls with the square; its weight file is widened (see `widen`).
 
     Raises:
-        UserError: no such file, one of another architecture, or a failed download.
+        UserError: no such file, one of another architecture, a failed download, or a thin network
+            that is to start from a file.
     """
+    if tuple(maps) != VGG19_MAPS and start != "scratch":
+        raise UserError(
+            f"start_network.maps is {tuple(maps)}: only {VGG19_MAPS} can start from {start}; "
+            "add --from scratch, or bind start_network.maps to VGG19's"
+        )
     torch.manual_seed(seed)
-    network = Network(Extractor())
+    network = Network(Extractor(maps=maps))
     if start == "imagenet":
         try:
             tensors = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(

@@ -26,7 +26,7 @@ from torchvision.models import vgg16_bn
 from submission import appearance, finetune, scene
 from submission.config import load_config
 from submission.errors import UserError
-from submission.extractor import SHIPPED_WEIGHTS, Aggregation, load_extractor
+from submission.extractor import SHIPPED_WEIGHTS, Aggregation, Extractor, load_extractor
 from submission.finetune import Network, Source
 
 CPU = torch.device("cpu")
@@ -86,6 +86,7 @@ def test_configuration_is_the_papers(paper: None) -> None:
         "finetune.betas": (0.9, 0.999), "finetune.weight_decay": 0.01, "Network.dropout": 0.1,
         "finetune.schedule": "constant", "finetune.clip_norm": None, "Network.head_scale": 1.0,
         "finetune.axis_smoothing": 0.0, "finetune.half_size_epochs": 0,
+        "start_network.maps": (64, 128, 256, 512, 512),
     }  # fmt: skip
     assert {key: gin.query_parameter(key) for key in published} == published
 
@@ -271,6 +272,49 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
         for i, (weight, bias) in enumerate(finetune.read_heads(heads)):
             torch.testing.assert_close(vectors @ weight.T + bias, expected[i], rtol=0, atol=1e-2)
             torch.testing.assert_close(again[i], expected[i], rtol=0, atol=1e-2)
+
+
+def thin_network(*bindings: str) -> Network:
+    """A thin network whose batch norms differ from map to map, in evaluation mode."""
+    load_config(Path("finetune_cpu.gin"), bindings)
+    network = finetune.start_network("scratch", None, None, seed=2)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.3)
+    # Running statistics of real activations: made-up ones would drown what differs in the images.
+    network(torch.rand(16, 3, 64, 64))
+    return network.eval()
+
+
+# Counts that divide VGG19's, and counts that do not (the last: copies of some maps only).
+@pytest.mark.parametrize("maps", ["(16, 48, 96, 192, 256)", "(8, 8, 200, 300, 511)"])
+def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
+    tmp_path: Path, maps: str
+) -> None:
+    network = thin_network(f"start_network.maps={maps}")
+    finetune.write_weights(network, tmp_path, {})
+    shapes = {key: value.shape for key, value in load_file(SHIPPED_WEIGHTS).items()}
+    written = {k: v.shape for k, v in load_file(tmp_path / "vgg19_bn_agg.safetensors").items()}
+    assert written == shapes
+    images = torch.rand(5, 3, 64, 64)
+    wide = load_extractor(tmp_path / "vgg19_bn_agg.safetensors")
+    with torch.inference_mode():
+        expected, got = network.extractor(images), wide(images)
+    assert expected.std(dim=0).max() > 0.01, "the images differ"
+    # The file's weights are float16, through 19 layers that nobody trained.
+    assert (got * expected).sum(dim=1).min() > 0.999
+    exact = Extractor().eval()
+    exact.load_state_dict(finetune.widen(network.extractor))
+    with torch.inference_mode():
+        torch.testing.assert_close(exact(images), expected, rtol=0, atol=1e-5)
+
+
+def test_all_of_vgg19s_maps_are_written_as_they_are(paper: None, shipped: Network) -> None:
+    state = shipped.extractor.state_dict()
+    for key, value in finetune.widen(shipped.extractor).items():
+        assert torch.equal(value, state[key]), key
 
 
 # --- images
@@ -476,6 +520,8 @@ def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     load_config(Path("finetune.gin"))
     with pytest.raises(UserError, match="--from craft needs --craft-file"):
         finetune.start_network("craft", None, None, seed=0)
+    with pytest.raises(UserError, match="can start from craft; add --from scratch"):
+        finetune.start_network("craft", None, None, seed=0, maps=(8, 8, 8, 8, 8))
     with pytest.raises(UserError, match="no weight file"):
         finetune.craft_weights(tmp_path / "none.pth")
     torch.save({"module.basenet.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.pth")
