@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from submission import events, paths, train
+from submission import events, memory, paths, train
 from submission.data import Dataset, find_file, open_dataset, open_file
 from submission.score import add_scoring_arguments, score_run
 from submission.stages import Stages
@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> None:
     stages = Stages()
     dataset = _data(args, stages)
     print(f"\n{dataset.description}\n")
-    train.train(dataset, folder, args, stages)
+    planned = train.train(dataset, folder, args, stages, scoring=True)
     score_run(dataset, folder, args, stages)
+    memory.log_comparison(planned, stages)
     stages.write(folder / "stages.json")
     print(f"\n{(folder / 'scores.txt').read_text()}\n{stages.table()}\n\neverything is in {folder}")
 

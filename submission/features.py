@@ -7,6 +7,7 @@ the data file and the weights, so that runs with other VAE settings share one ex
 import fcntl
 import hashlib
 import io
+import mmap
 import os
 import shutil
 from collections.abc import Iterator
@@ -125,14 +126,21 @@ def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255.0)
 
 
-def open_features(path: Path, device: torch.device) -> torch.Tensor:
+def open_features(path: Path, device: torch.device, in_memory: bool = False) -> torch.Tensor:
     """The features as a float32 tensor (num_images, 512).
 
-    On the CPU the file stays on disk and is mapped: the system reads what is touched and may drop
-    it again. On a GPU all of it (2.1 GB for a million images) goes to the device once, so that no
-    step waits for the bus.
+    On a GPU all of it (2.1 GB for a million images) goes to the device once, so that no step waits
+    for the bus. On the CPU it is read into memory if `in_memory`; else the file stays on disk and
+    is mapped: the system reads what is touched and may drop it again.
     """
-    features = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    if in_memory and device.type == "cpu":
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+    if device.type == "cpu":
+        # Rows are asked for in random order, and a row is half a page: reading ahead, 128 kB at
+        # each touch, would be nearly all for nothing.
+        mapped._mmap.madvise(mmap.MADV_RANDOM)
+    features = torch.from_numpy(mapped)
     return features if device.type == "cpu" else features.to(device)
 
 

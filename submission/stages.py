@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Stages:
-    """Collects one row per stage: seconds of wall time and peak resident memory in MiB."""
+    """Collects one row per stage: seconds of wall time, peak resident memory in MiB, and how much
+    of it was the process's own (the rest are pages of files, which the system may drop)."""
 
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -29,10 +31,13 @@ class Stages:
         _reset_peak()
         started = time.monotonic()
         log.info("%s ...", name)
-        yield
+        with _own_peak() as own:
+            yield
         seconds, peak = time.monotonic() - started, peak_mib()
-        self.rows[name] = {"seconds": round(seconds, 1), "peak_mib": round(peak)}
-        log.info("%s: %.1f s, peak memory %.0f MiB", name, seconds, peak)
+        self.rows[name] = {
+            "seconds": round(seconds, 1), "peak_mib": round(peak), "own_mib": round(max(own)),
+        }  # fmt: skip
+        log.info("%s: %.1f s, peak memory %.0f MiB, its own %.0f", name, seconds, peak, max(own))
 
     def table(self) -> str:
         """The rows as aligned text."""
@@ -70,6 +75,36 @@ def _reset_peak() -> None:
     # Not Linux, or not allowed: the peak is then the process's so far.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextmanager
+def _own_peak() -> Iterator[list[float]]:
+    """Keeps [MiB now, most seen] of anonymous memory; the kernel has no high-water mark of it."""
+    seen = [own_mib(), 0.0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            seen[1] = max(seen[1], own_mib())
+
+    thread = threading.Thread(target=watch, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+        seen[0] = max(seen[0], own_mib())
+
+
+def own_mib() -> float:
+    """Memory of this process, in MiB, that the system cannot drop: what no file stands behind."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1])
+    return total / 1024
 
 
 def peak_mib() -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gin
 
-from submission import events, paths
+from submission import events, memory, paths
 from submission.config import load_config
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
@@ -53,6 +53,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one"
     )
+    parser.add_argument(
+        "--memory", help="as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
         )
         folder = paths.run_folder(args.name)
         stages = Stages()
-        train(dataset, folder, args, stages)
+        planned = train(dataset, folder, args, stages)
+        memory.log_comparison(planned, stages)
         print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:
         events.execution_error(first_line(error) or type(error).__name__)
@@ -72,24 +76,40 @@ def run(args: argparse.Namespace) -> None:
     events.submit()
 
 
-def train(dataset: Dataset, folder: Path, args: argparse.Namespace, stages: Stages) -> None:
+def train(
+    dataset: Dataset,
+    folder: Path,
+    args: argparse.Namespace,
+    stages: Stages,
+    scoring: bool = False,
+) -> memory.Plan:
     """Features, VAE, export. Killed at any moment, the same call goes on where it was.
 
     Args:
         dataset: the images, without labels.
         folder: the run's folder; afterwards it holds representation/pytorch_model.pt, config.gin,
             train.log, losses.csv, tensorboard/ and stages.json.
-        args: config, bindings, weights, device as parsed by the command line.
+        args: config, bindings, weights, device, memory as parsed by the command line.
         stages: collects time and memory.
+        scoring: the caller will score afterwards, which must fit into memory, too.
+
+    Returns:
+        The memory plan that the run followed.
 
     Raises:
-        UserError: any mistake in what the user gave.
+        UserError: any mistake in what the user gave, or not enough memory.
     """
     with locked(folder / ".lock"), _log_file(folder / "train.log"):
         load_config(args.config, args.bindings)
         device = pick_device(args.device)
         log.info("data: %s", dataset.description)
         log.info("weights: %s, device: %s", args.weights, device)
+        mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
+        planned = memory.plan(
+            dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring
+        )
+        for line in planned.lines():
+            log.info(line)
         with stages.stage("checking the data"):
             md5 = verify(dataset, sys.stderr.isatty())
             if warning := md5_warning(dataset, md5):
@@ -98,9 +118,9 @@ def train(dataset: Dataset, folder: Path, args: argparse.Namespace, stages: Stag
         key = cache_key(md5, check_sha256(args.weights), extractor)
         cached = _make(paths.cache_folder() / "features") / f"{key}.npy"
         with stages.stage("features"):
-            extract_features(dataset, extractor, cached, device)
+            extract_features(dataset, extractor, cached, device, planned.batch_size)
         with stages.stage("VAE"):
-            features = open_features(cached, device)
+            features = open_features(cached, device, planned.features_in_memory)
             fingerprint = hashlib.sha256(f"{key}\n{gin.config_str()}".encode()).hexdigest()
             vae = train_vae(features, folder, fingerprint, on_progress=events.register_progress)
         with stages.stage("export"):
@@ -120,6 +140,7 @@ def train(dataset: Dataset, folder: Path, args: argparse.Namespace, stages: Stag
                     encode_features(vae.encoder, features),
                     cached_codes(paths.model_path(folder), md5),
                 )
+    return planned
 
 
 def _make(folder: Path) -> Path:

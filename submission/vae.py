@@ -222,6 +222,7 @@ def train_vae(
         optim.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
         log.info("continuing after epoch %d of %d", len(history), epochs)
+        del state  # a copy of the weights
     else:
         # Curves of an earlier run in this folder would be drawn as one with the new ones.
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)

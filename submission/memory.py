@@ -1,0 +1,287 @@
+"""The memory plan: what a run will need at its peak, against what it may have, before any work.
+
+Counted is a process's own (anonymous) memory and the libraries' code. Pages of mapped files (the
+data set, features on disk) are in no figure here: they show in a process's resident size, but the
+system drops them when it needs room, and no process is killed for them.
+"""
+
+import contextlib
+import itertools
+import logging
+import math
+import re
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gin
+import joblib
+import torch
+from torch import nn
+
+from submission.errors import UserError
+from submission.extractor import FEATURE_SIZE, Extractor
+from submission.stages import Stages
+from submission.vae import VAE
+
+log = logging.getLogger(__name__)
+
+MIB = 2**20
+
+# Measured on the CPU with torch 2.14.1 (x86-64, two threads) and rounded up; in MiB, own memory and
+# code of an idle process (RssAnon 369, RssFile 305; 383 when it trains):
+#   python -c "import submission.train; print(open('/proc/self/status').read())"
+BASE, CODE = 380, 390
+# From the last line of the logs of
+#   python -m submission train --config CONFIG.gin extract_features.batch_size=B train_vae.epochs=2
+# for B = 16, 64, 256 (features 587, 668, 1,076 MiB), public.gin (VAE 684, export 778) and
+# private.gin (VAE 1,815, export 1,199).
+# Bytes per pixel of an image in a batch, at the network's resolution.
+BYTES_PER_PIXEL = 740
+# Copies of the extractor's weights while they are read and folded, and while they are exported.
+EXTRACTOR_COPIES = 4
+# Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
+# memory. In export: weights, gradients that are left, the copy that is read back.
+TRAINING_COPIES, EXPORT_COPIES = 6, 3
+# Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
+BYTES_PER_UNIT = 16
+# TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
+TRAINING_EXTRA = 80
+# A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
+# runs), and the metrics' libraries in this process (82 after `import submission.scoring`), in MiB.
+WORKER, SCORING = 200, 150
+# Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
+# (scoring.ideal_code of the full grid: 162 MiB more than before).
+SCORING_PER_IMAGE = 170
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much memory this process may have, in bytes, and who says so.
+
+    `lasting` is False for free memory, which is another at the next start; address space is also
+    taken by mapped files.
+    """
+
+    bytes: int
+    source: str
+    lasting: bool = True
+    address_space: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was reckoned and chosen: `own` is bytes of own memory per stage, without the code."""
+
+    limit: Limit
+    own: dict[str, int]
+    batch_size: int
+    features_in_memory: bool
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the whole run needs."""
+        return max(self.own.values()) + CODE * MIB
+
+    def lines(self) -> list[str]:
+        """For the log."""
+        stages = ", ".join(f"{name} {mib(need + CODE * MIB)}" for name, need in self.own.items())
+        where = "read into memory" if self.features_in_memory else "left on disk"
+        return [
+            f"memory: {mib(self.limit.bytes)} ({self.limit.source}); expected at most: {stages}",
+            f"chosen: {self.batch_size} images per extraction batch, features {where} for the VAE",
+        ]
+
+
+def mib(number: float) -> str:
+    """A number of bytes for people."""
+    return f"{number / MIB:,.0f} MiB"
+
+
+def parse_bytes(text: str) -> int:
+    """ "8g", "2GiB", "1500m" or "1.5 GB": k, m, g and t are powers of 1,024, as for Docker.
+
+    Raises:
+        UserError: not of this form, or nothing.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    number = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
+    if number == 0:
+        raise UserError(f"--memory {text!r} is no amount of memory: write it as 8g, 2GiB or 1500m")
+    return number
+
+
+def memory_limit(wanted: str | None = None) -> Limit:
+    """The least of what the kernel and the user allow this process.
+
+    Args:
+        wanted: --memory as given, or None.
+
+    Raises:
+        UserError: `wanted` is no amount of memory.
+    """
+    limits = [*_cgroup_limits()]
+    if wanted:
+        limits.append(Limit(parse_bytes(wanted), "--memory"))
+    status = _kilobytes(Path("/proc/self/status"))
+    resident = status.get("VmRSS", 0)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        # Most of what a process maps it never touches; the rest is to be had.
+        untouched = status.get("VmSize", 0) - resident
+        limits.append(Limit(max(soft - untouched, 0), "RLIMIT_AS", address_space=True))
+    free = _kilobytes(Path("/proc/meminfo")).get("MemAvailable")
+    if free is not None:
+        limits.append(Limit(free + resident, "free memory", lasting=False))
+    if not limits:
+        raise UserError("this system does not say how much memory there is: give --memory")
+    return min(limits, key=lambda limit: limit.bytes)
+
+
+def memory_cgroups() -> Iterator[tuple[Path, str]]:
+    """This process's memory cgroup and its ancestors that can be seen: folder, limit file's name.
+
+    A container often sees its own cgroup as the root of the tree, under a path that still names
+    the host's; the mount's root tells the two apart.
+    """
+    with contextlib.suppress(OSError):
+        paths: dict[str, str] = {}  # "" is version 2's
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "memory" in controllers.split(","):
+                paths[controllers and "memory"] = path
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            root, mount = before.split()[3:5]
+            kind, _, options = after.split(maxsplit=2)
+            if kind == "cgroup2" and "" in paths:
+                path, name = paths[""], "memory.max"
+            elif kind == "cgroup" and "memory" in options.split(",") and "memory" in paths:
+                path, name = paths["memory"], "memory.limit_in_bytes"
+            else:
+                continue
+            top = Path(mount)
+            try:
+                folder = top / Path(path).relative_to(root)
+            except ValueError:
+                folder = top
+            yield folder, name
+            while folder != top:
+                folder = folder.parent
+                yield folder, name
+
+
+def _cgroup_limits() -> Iterator[Limit]:
+    for folder, name in memory_cgroups():
+        with contextlib.suppress(OSError, ValueError):  # "max", or the root, which has no limit
+            number = int((folder / name).read_text())
+            if number < 1 << 60:  # version 1 writes "none" as the largest number of whole pages
+                yield Limit(number, f"cgroup {folder / name}")
+
+
+def plan(
+    num_images: int,
+    limit: Limit,
+    device: torch.device,
+    data_bytes: int = 0,
+    scoring: bool = False,
+) -> Plan:
+    """Reckons the stages' peaks under the gin configuration in force, and chooses.
+
+    Args:
+        num_images: of the data set.
+        limit: what memory_limit says.
+        device: on a GPU, features and VAE are there; what the GPU itself needs is not planned.
+        data_bytes: size of the data file where it is mapped; counts as address space alone.
+        scoring: the run ends with the five metrics.
+
+    Raises:
+        UserError: the least that this run needs is more than the limit.
+    """
+    with torch.device("meta"):  # sizes without the memory
+        extractor, vae = Extractor(), VAE(FEATURE_SIZE)
+    pixels = extractor.resolution**2
+    weights, vae_weights = _bytes(extractor), _bytes(vae)
+    rows = gin.query_parameter("train_vae.batch_size")
+    latents = vae.encoder.mean.out_features
+    units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
+    features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
+
+    def extraction(batch: int) -> int:
+        working = batch * pixels * BYTES_PER_PIXEL
+        return BASE * MIB + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
+
+    on_cpu = device.type == "cpu"
+    after = BASE * MIB + weights
+    training = TRAINING_COPIES * vae_weights + rows * units * BYTES_PER_UNIT
+    own = {
+        "features": 0,
+        "VAE": after + training + num_images * 8 + TRAINING_EXTRA * MIB,
+        "export": BASE * MIB + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights,
+        # encode_features takes 4,096 rows at once, and joins its parts.
+        "codes": after + 3 * vae_weights + 4096 * units * 4 + 2 * codes + TRAINING_EXTRA * MIB,
+    }
+    if scoring:
+        fixed = SCORING + WORKER * min(joblib.cpu_count(), 7)
+        own["scoring"] = after + 4 * codes + num_images * SCORING_PER_IMAGE + fixed * MIB
+
+    mapped = data_bytes + features if limit.address_space else 0
+    room = limit.bytes - CODE * MIB - mapped
+    batch = configured = int(gin.query_parameter("extract_features.batch_size"))
+    # A row's last bits depend on its batch. So the batch follows from limits that stay the same
+    # when a run is continued, never from what happens to be free.
+    while limit.lasting and batch > 1 and extraction(batch) > room:
+        batch //= 2
+    own["features"] = extraction(batch)
+    # The tenth is for what the reckoning does not know.
+    resident = on_cpu and max(own["VAE"], own["codes"]) + features <= 0.9 * room
+    if resident:
+        own["VAE"] += features
+        own["codes"] += features
+    result = Plan(limit, own, batch, resident)
+    if max(own.values()) > room:
+        stage = max(own, key=lambda name: own[name])
+        remedy = "give it more"
+        if stage == "features" and configured > 1:
+            remedy += ", or a smaller extract_features.batch_size"
+        elif stage == "VAE":
+            remedy += ", or smaller Encoder.widths and Decoder.widths"
+        elif stage == "scoring":
+            remedy += ", or train without scoring (python -m submission train)"
+        raise UserError(
+            f"this run needs {mib(result.peak + mapped)} of memory (stage {stage}) and "
+            f"{mib(limit.bytes)} are allowed ({limit.source}): {remedy}"
+        )
+    return result
+
+
+def log_comparison(planned: Plan, stages: Stages) -> None:
+    """One line at a run's end: own memory as measured against the plan's, per stage.
+
+    Scoring is left out: its workers are processes of their own.
+    """
+    parts = [
+        f"{name} {stages.rows[name]['own_mib']:,.0f} of {need / MIB:,.0f}"
+        for name, need in planned.own.items()
+        if name in stages.rows and name != "scoring"
+    ]
+    log.info("own memory, measured of planned, in MiB: %s", ", ".join(parts))
+    if torch.cuda.is_initialized():
+        log.info("GPU memory: %s at its peak", mib(torch.cuda.max_memory_allocated()))
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return sum(math.prod(t.shape) * t.element_size() for t in tensors)
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    """The `Name: 12 kB` lines of a file in /proc, in bytes; nothing where there is none."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith(" kB"):
+                found[name] = int(value.split()[0]) * 1024
+    return found

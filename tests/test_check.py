@@ -1,0 +1,156 @@
+"""`check` on real repositories, and the pins that conda and pip read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from submission.check import conda_pins, lock_pins
+
+PROJECT = Path(__file__).parent.parent
+TAG = "submission-v1"
+WEIGHTS = "submission/weights/vgg19_bn_agg.safetensors"
+
+
+def git(repository: Path, *command: str) -> str:
+    who = ["-c", "user.name=A. Tester", "-c", "user.email=tester@example.org"]
+    return subprocess.run(
+        ["git", "-C", str(repository), *who, *command],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """This project as somebody hands it in: authors filled in, committed and tagged."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT / "submission", folder / "submission", ignore=ignore)
+    for name in ("run.sh", "prepare.sh", "requirements.lock", "environment.yml", ".gitignore"):
+        shutil.copy(PROJECT / name, folder / name)
+    text = (PROJECT / "aicrowd.json").read_text()
+    (folder / "aicrowd.json").write_text(text.replace("your-aicrowd-user-name", "somebody"))
+    (folder / "Dockerfile").write_text(
+        "FROM scratch\nRUN pip install --no-cache-dir --no-deps -r requirements.lock\n"
+    )
+    git(folder, "init", "-q")
+    commit_and_tag(folder)
+    return folder
+
+
+def commit_and_tag(repository: Path) -> None:
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "a submission")
+    git(repository, "tag", "-f", TAG)
+
+
+def check(repository: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the list by name, stderr of `check --json`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBM"))}
+    result = subprocess.run(
+        [sys.executable, "-m", "submission", "check", "--json", "--config", "dry_run.gin",
+         "extract_features.batch_size=8", *arguments],
+        env={**kept, "PYTHONPATH": str(repository)},
+        cwd=repository, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    rows = json.loads(result.stdout) if result.stdout else []
+    return result.returncode, {row["name"]: row for row in rows}, result.stderr
+
+
+def test_a_good_submission_passes(repository: Path) -> None:
+    code, rows, errors = check(repository, "--tag", TAG, "--hours", "100000")
+    assert code == 0, (rows, errors)
+    assert len(rows) == 11
+    assert all(row["passed"] and not row["remedy"] for row in rows.values())
+    assert "1,036,800 images" in rows["memory"]["detail"]
+    assert "this machine" in rows["time"]["detail"]
+
+
+def test_each_fault_is_listed_with_its_remedy(repository: Path, tmp_path: Path) -> None:
+    git(repository, "rm", "-q", "--cached", "run.sh")
+    (repository / ".gitignore").write_text("/run.sh\n")
+    fields = json.loads((PROJECT / "aicrowd.json").read_text()) | {"gpu": "yes"}
+    (repository / "aicrowd.json").write_text(json.dumps(fields))
+    (repository / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    (repository / "data.npz").write_bytes(b"images")
+    lock = (repository / "requirements.lock").read_text()
+    (repository / "requirements.lock").write_text(lock.replace("tqdm==", "tqdm==9"))
+    commit_and_tag(repository)
+    (repository / "afterwards.txt").write_text("not committed")
+    board = repository / "scratch" / "leaderboard.json"
+    board.parent.mkdir()
+    board.write_text(json.dumps([{"commit": git(repository, "rev-parse", "HEAD")}]))
+    git(repository, "remote", "add", "host", "git@gitlab.aicrowd.com:somebody/mine.git")
+
+    code, rows, errors = check(
+        repository, "--tag", TAG, "--remote", "host", "--memory", "500m", "--hours", "0.001"
+    )
+    assert code == 1, errors
+    expected = {
+        "aicrowd.json": ("your-aicrowd-user-name", "fill it in"),
+        "run.sh": ("not in the commit", "git add"),
+        "weights": ("git-lfs pointer", "git lfs pull"),
+        "no data or scratch committed": ("data.npz", "git rm"),
+        "work tree": ("afterwards.txt", "commit"),
+        "not evaluated before": ("leaderboard.json", "change something"),
+        "pins agree": ("tqdm", "copy"),
+        # The real weights are still in the history that a push takes along.
+        "file sizes": (WEIGHTS, "git lfs migrate"),
+        "memory": ("500 MiB", "more"),
+        "time": ("not measured", "mend"),
+    }
+    assert {name for name, row in rows.items() if not row["passed"]} == set(expected)
+    for name, (detail, remedy) in expected.items():
+        assert detail in rows[name]["detail"], rows[name]
+        assert remedy in rows[name]["remedy"], rows[name]
+    assert "gpu must be true or false" in rows["aicrowd.json"]["detail"]
+
+
+def test_what_is_not_there_cannot_be_checked(repository: Path) -> None:
+    code, _, errors = check(repository, "--tag", "submission-none")
+    assert code == 2
+    assert "git tag submission-none" in errors
+    code, _, errors = check(repository, "--remote", "nowhere")
+    assert code == 2
+    assert "no remote 'nowhere'" in errors
+
+
+def test_conda_gets_the_locked_pins() -> None:
+    lock = lock_pins((PROJECT / "requirements.lock").read_text())
+    text = (PROJECT / "environment.yml").read_text()
+    assert conda_pins(text) == lock
+    assert len(lock) > 50
+    assert "- python=3.11\n" in text
+
+
+def test_pip_takes_no_deps_from_the_environment(tmp_path: Path) -> None:
+    """What environment.yml says at its top, on a package that asks for one that does not exist."""
+    name = "asks_for_much-1.0"
+    with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+        info = f"{name}.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA",
+            "Metadata-Version: 2.1\nName: asks-for-much\nVersion: 1.0\n"
+            "Requires-Dist: no-such-package-of-2019\n",
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\n"
+                       "Root-Is-Purelib: true\nTag: py3-none-any\n")  # fmt: skip
+        wheel.writestr(f"{info}/RECORD", "")
+    (tmp_path / "pins.txt").write_text("asks-for-much==1.0\n")
+    command = [
+        sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(tmp_path),
+        "--target", str(tmp_path / "out"), "-r", str(tmp_path / "pins.txt"),
+    ]  # fmt: skip
+    plain = {k: v for k, v in os.environ.items() if k != "PIP_NO_DEPS"}
+    refused = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "no-such-package-of-2019" in refused.stderr
+    subprocess.run(command, env={**plain, "PIP_NO_DEPS": "1"}, capture_output=True, check=True)
+    assert (tmp_path / "out" / f"{name}.dist-info").is_dir()
