@@ -21,6 +21,9 @@ COMMANDS = {
     "train": ("submission.train", "features, VAE, export: the server's job"),
     "score": ("submission.score", "score an exported model with disentanglement_lib"),
     "encode": ("submission.encode", "images -> latent codes, as an npz file"),
+    "evaluate": ("submission.evaluate", "what the server does with a pushed tag, at home"),
+    "remote": ("submission.remote", "make a repository that evaluates each pushed tag"),
+    "check": ("submission.check", "what can be known before a tag is pushed"),
 }
 
 
@@ -47,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {error.strerror}; make room or name another folder",
+        print(f"error: cannot open or write{where}: {error.strerror}; make room, give access, or "
+              "name another folder",
               file=sys.stderr)  # fmt: skip
         return 2
     except MemoryError:

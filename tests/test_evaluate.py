@@ -1,0 +1,343 @@
+"""Evaluation of tags without a container: tiny repositories, real git, a real redis-server."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from submission.__main__ import main
+from submission.leaderboard import append, table
+
+Evaluate = Callable[..., tuple[int, dict[str, Any]]]
+SIZES = (2, 2, 2, 2, 2, 2, 2)
+
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None and not os.environ.get("REQUIRE_CONTAINER"),
+    reason="no redis-server here: apt-get install redis-server",
+)
+
+
+class Codes(torch.nn.Module):
+    """Takes the means of four patches of an image, or misbehaves."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault = fault
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        codes = torch.stack([x[:, 0].mean((1, 2)), x[:, 2, :, :16].mean((1, 2))], 1)
+        if self.fault == "shape":
+            return x.mean(1)
+        if self.fault == "nan":
+            return codes / 0.0 * 0.0
+        if self.fault == "late nan":  # in bright images only, which do not come first
+            return torch.where(codes[:, 1:] > 0.8, codes / 0.0 * 0.0, codes)
+        return codes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in of 128 images, two of its factors visible."""
+    folder = tmp_path_factory.mktemp("data")
+    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
+    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
+    images[:, 16:48, 16:48, 0] += (factors[:, 1] * 100)[:, None, None].astype(np.uint8)
+    images[:, :, :16, 2] += (factors[:, 0] * 210)[:, None, None].astype(np.uint8)
+    folder.chmod(0o755)  # for an image's user, who is another
+    (folder / "mpi3d_real").mkdir()
+    np.savez(
+        folder / "mpi3d_real" / "mpi3d_real.npz",
+        images=images,
+        factor_sizes=np.array(SIZES),
+        stand_in=np.array("patches made by a test"),
+    )
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(
+        ["git", *who, "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def repository(folder: Path, script: str, model: torch.nn.Module | None = None) -> Path:
+    """A repository whose run.sh is `script`, tagged; `place` copies the model to its place."""
+    folder.mkdir(parents=True)
+    if model is not None:
+        torch.jit.script(model).save(str(folder / "model.pt"))
+    place = (
+        'place() { to="$AICROWD_OUTPUT_PATH/$AICROWD_EVALUATION_NAME/representation"\n'
+        'mkdir -p "$to/results"; cp "$1" "$to/pytorch_model.pt"; }\n'
+    )
+    (folder / "run.sh").write_text(f"#!/bin/bash\nset -e\n{place}{script}\n")
+    (folder / "run.sh").chmod(0o755)
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "a submission")
+    git(folder, "tag", "submission-v1")
+    return folder
+
+
+@pytest.fixture
+def evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Evaluates a repository; returns exit code and the leaderboard's last row."""
+    for name in [n for n in os.environ if n.startswith(("AICROWD", "DISENT", "SUBMISSION"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+
+    def call(repo: Path, *options: str) -> tuple[int, dict[str, Any]]:
+        command = [
+            "evaluate", "--no-container", "--quick", "--tag", "submission-v1", "--device", "cpu",
+            "--repo", str(repo), "--data", str(data), "--dataset", "mpi3d_real", *options,
+        ]  # fmt: skip
+        try:
+            code = main(command)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        board = tmp_path / "home" / "leaderboard.json"
+        rows = json.loads(board.read_text()) if board.exists() else [{}]
+        return code, rows[-1]
+
+    return call
+
+
+@needs_redis
+def test_a_good_submission_gets_a_rank(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run.sh sees the challenge's environment, and its grader takes and answers events."""
+    script = f"""
+env >"$AICROWD_OUTPUT_PATH/environment"
+"{sys.executable}" - <<'END'
+from aicrowd_api.events import AIcrowdEvents
+api = AIcrowdEvents()
+prefix = "disentanglement_challenge:"
+api.register_event("AICROWD_EVENT_INFO", "", {{"event_type": prefix + "execution_started"}})
+api.register_event("AICROWD_EVENT_SUCCESS", "", {{"event_type": prefix + "submit"}}, blocking=True)
+END
+place model.pt
+"""
+    code, row = evaluate(repository(tmp_path / "repo", script, Codes()))
+    printed = capsys.readouterr().out
+    assert code == 0, Path(row["log"]).read_text()
+    assert row["status"] == "ok"
+    assert set(row["scores"]) == {"factor_vae", "dci", "sap", "irs", "mig"}
+    assert row["commit"] == git(tmp_path / "repo", "rev-parse", "HEAD")
+    assert "1 x execution_started, 1 x submit" in printed, "the blocking event was answered"
+    assert "STAND-IN" in printed
+    assert "NOT MPI3D" in printed
+    assert "arXiv" not in printed.split("Local leaderboard")[1], "no paper's row on a stand-in"
+    assert "(1)" in printed
+    folder = Path(row["log"]).parent
+    seen = (folder / "output" / "environment").read_text().splitlines()
+    for line in (
+        "AICROWD_IS_GRADING=True", "AICROWD_DATASET_NAME=mpi3d_real",
+        "AICROWD_EVALUATION_NAME=submission-v1", "AICROWD_REDIS_HOST=127.0.0.1",
+    ):  # fmt: skip
+        assert line in seen
+    assert not (folder / "clone").exists()
+    code, again = evaluate(tmp_path / "repo", "--once")
+    assert code == 0
+    assert again == row, "its commit has a row: nothing is done"
+    assert "evaluated already" in capsys.readouterr().out
+
+
+FAILURES = {
+    "nothing exported": ("true", None, "no model", "exported no submission-v1/representation"),
+    "run fails": ("echo out of luck; exit 3", None, "run failed", "exit code 3"),
+    "wrong shape": ("place model.pt", Codes("shape"), "wrong shape", "(16, 64, 64), not (16, C)"),
+    "NaN": ("place model.pt", Codes("nan"), "NaN", "NaN"),
+    "NaN later on": ("place model.pt", Codes("late nan"), "bad codes", "over all images"),
+    "a link elsewhere": (
+        'place model.pt; ln -sf /etc/passwd "$to/pytorch_model.pt"', Codes(), "no model", "no",
+    ),
+    "no run.sh": ("true", None, "build error", "no executable run.sh"),
+    "packages": ("true", None, "build error", "prepare.sh could not install"),
+    "too slow": ("sleep 600", None, "time out", "killed after 0.0005 hours"),
+}  # fmt: skip
+
+
+@needs_redis
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_gets_a_row_that_says_which(
+    case: str, evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, model, status, reason = FAILURES[case]
+    repo = repository(tmp_path / "repo", script, model)
+    if case == "no run.sh":
+        git(repo, "rm", "--quiet", "run.sh")
+    if case == "packages":
+        (repo / "prepare.sh").write_text("prepare() { echo no such package >&2; exit 2; }\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--allow-empty", "-m", "as the case has it")
+    git(repo, "tag", "--force", "submission-v1")
+    hours = ["--hours", "0.0005"] if case == "too slow" else []
+    code, row = evaluate(repo, *hours)
+    assert code == 1
+    assert row["status"] == status
+    assert reason in row["reason"]
+    assert "scores" not in row
+    said = capsys.readouterr()
+    assert row["reason"] in said.err
+    assert row["reason"] in said.out, "in the table, too"
+    log = Path(row["log"]).read_text()
+    assert row["reason"] in log
+    if case == "run fails":
+        assert "out of luck" in log
+
+
+@needs_redis
+def test_a_pickled_module_is_not_loaded(evaluate: Evaluate, tmp_path: Path) -> None:
+    """It would run code of the submission's choice outside the container."""
+    marker = tmp_path / "ran"
+    script = f"""
+"{sys.executable}" - <<'END'
+import pathlib, torch
+class Trap:
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path("{marker}"),)
+torch.save(Trap(), "model.pt")
+END
+place model.pt
+"""
+    code, row = evaluate(repository(tmp_path / "repo", script))
+    assert code == 1
+    assert row["status"] == "no TorchScript"
+    assert "pickled" in row["reason"]
+    assert not marker.exists()
+
+
+@needs_redis
+@pytest.mark.skipif(os.getuid() != 0, reason="a control group needs root here")
+def test_too_much_memory_without_a_container(evaluate: Evaluate, tmp_path: Path) -> None:
+    script = f'"{sys.executable}" -c "b = bytearray(400 << 20); print(len(b))"\nplace model.pt'
+    repo = repository(tmp_path / "repo", script, Codes())
+    code, row = evaluate(repo, "--memory", "100m")
+    assert code == 1
+    assert row["status"] == "killed for memory"
+    assert "100m" in row["reason"]
+    code, row = evaluate(repo, "--memory", "2g")
+    assert code == 0, "the same submission under a limit that suffices"
+
+
+MISTAKES = {
+    "no such tag": (["--tag", "submission-v9"], "no tag 'submission-v9'"),
+    "no repository": (["--repo", "/nowhere/at/all"], "/nowhere/at/all cannot be read"),
+    "no size": (["--memory", "much"], "'much'"),
+    "no time": (["--hours", "0"], "--hours 0 must be above 0"),
+    "no data": (["--dataset", "mpi3d_toy"], "mpi3d_toy.npz"),
+    "no leaderboard": (["--leaderboard", "odd.json"], "odd.json is no leaderboard"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence(
+    mistake: str,
+    evaluate: Evaluate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.json").write_text("{}")
+    options, message = MISTAKES[mistake]
+    code, _ = evaluate(repository(tmp_path / "repo", "true"), *options)
+    said = capsys.readouterr().err
+    assert code == 2
+    assert message in said
+    assert said.count("error: ") == 1
+    assert not (tmp_path / "home" / "leaderboard.json").exists()
+    assert (tmp_path / "odd.json").read_text() == "{}"
+
+
+def test_without_an_engine_it_offers_no_container(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+    repo = repository(tmp_path / "repo", "true")
+    command = ["evaluate", "--tag", "submission-v1", "--repo", str(repo), "--data", str(data)]
+    assert main(command) == 2
+    assert "--no-container" in capsys.readouterr().err
+
+
+def row_of(tag: str, scores: list[float], **data: object) -> dict[str, object]:
+    names = ["factor_vae", "dci", "sap", "irs", "mig"]
+    key = {
+        "name": "mpi3d_real", "stand_in": False, "factor_sizes": [6, 6, 2, 3, 3, 40, 40],
+        "counts": "official",
+    }  # fmt: skip
+    return {
+        "tag": tag, "commit": tag * 20, "status": "ok", "reason": "", "data": key | data,
+        "scores": dict(zip(names, scores, strict=True)),
+    }  # fmt: skip
+
+
+def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
+    board = tmp_path / "board.json"
+    append(board, row_of("a", [1.0, 0.1, 0.1, 0.1, 0.1]))
+    append(board, row_of("b", [0.995, 0.9, 0.3, 0.6, 0.1]))
+    append(board, row_of("c", [1.0, 1.0, 1.0, 1.0, 1.0], stand_in=True))
+    rows = append(board, row_of("d", [1.0, 1.0, 1.0, 1.0, 1.0], counts="quick"))
+    lines = {line.split()[0]: line.split() for line in table(rows, rows[0]["data"]).splitlines()
+             if line.endswith(("1", "2", "3", "0"))}  # fmt: skip
+    assert set(lines) == {"a", "b", "paper,"}, "neither stand-ins nor quick counts among them"
+    assert lines["a"][3::2][:5] == ["(1)", "(3)", "(3)", "(3)", "(2)"]
+    assert lines["a"][-1] == "2.40"
+    assert lines["b"][-1] == "1.40", "ranks 2 1 1 1 2; equal scores share the better rank"
+    assert lines["paper,"][-1] == "2.00", "3 2 2 2 1"
+    assert "arXiv" not in table(rows, rows[2]["data"])
+
+
+def test_remote_makes_a_repository_and_spares_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    assert main(["remote", str(tmp_path / "mine")]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+    assert main(["remote", str(tmp_path / "server"), "--quick"]) == 0
+    assert main(["remote", str(tmp_path / "server"), "--quick", "--memory", "1g"]) == 0
+    assert "--memory 1g" in (tmp_path / "server" / "hooks" / "post-receive").read_text()
+    with pytest.raises(SystemExit) as wrong:
+        main(["remote", str(tmp_path / "other"), "--memoir", "1g"])
+    assert wrong.value.code == 2
+    assert not (tmp_path / "other").exists()
+
+
+@needs_redis
+def test_pushing_a_tag_evaluates_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a container; the printed result reaches the pusher's terminal."""
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+    server = tmp_path / "server"
+    options = ["--no-container", "--quick", "--device", "cpu", "--data", str(data)]
+    assert main(["remote", str(server), *options, "--dataset", "mpi3d_real"]) == 0
+    repo = repository(tmp_path / "repo", "place model.pt", Codes())
+    git(repo, "tag", "another-name")
+    git(repo, "tag", "submission-again")
+
+    def push(*what: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(repo), "push", str(server), *what],
+            check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ).stdout  # fmt: skip
+
+    assert "log: " not in push("HEAD:refs/heads/main", "another-name")
+    printed = push("submission-v1")
+    assert "Local leaderboard" in printed, printed
+    rows = json.loads((server / "leaderboard.json").read_text())
+    assert [row["status"] for row in rows] == ["ok"]
+    assert "evaluated already" in push("submission-again")
+    assert "remote: " not in push("--delete", "submission-v1")
