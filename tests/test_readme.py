@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    lines = "\n".join(blocks("bash")).splitlines()
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     return [
         ["run", *w[1:]] if w[0] == "./run.sh" else w[3:]
