@@ -157,17 +157,33 @@ def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list
     return [x @ p[f"heads.{i}.weight"].T + p[f"heads.{i}.bias"] for i in range(7)]
 
 
+def test_bfloat16_reads_what_float32_reads(shipped: Network) -> None:
+    """Close, but not the same: or nothing was computed in bfloat16 at all."""
+    network = copy.deepcopy(shipped).eval()
+    images = torch.from_numpy(appearance.render_random(0, np.arange(8), (0, 0, 1), 1.0, threads=1)[0])
+    x = images.permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        plain: list[Tensor] = []
+        fast: list[Tensor] = []
+        for network.autocast, read in ((False, plain), (True, fast)):
+            read += network(x)
+    for first, second in zip(plain, fast, strict=True):
+        assert second.dtype == torch.float32
+        assert 0 < (second - first).abs().max() < 0.1 * first.abs().max()
+
+
 def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     """Forward, loss, gradient clipping, and RAdam with decoupled decay (which shows from the
     second step on; the variance is not rectified before the sixth), in float64."""
     load_config(
         Path("finetune.gin"),
         ["finetune.epochs=1", "finetune.half_size_epochs=1", "finetune.batch_size=3",
-         "finetune.axis_smoothing=0.8",
+         "finetune.axis_smoothing=0.8", "Network.bfloat16=False",
          "finetune.learning_rate=0.2", "finetune.backbone_learning_rate=0.1",
          "finetune.clip_norm=2.0", "finetune.weight_decay=0.3", "finetune.schedule='cosine'"],
     )  # fmt: skip
     network = copy.deepcopy(shipped).double()
+    network.autocast = False
     network.head_scale = 16.0
     for layer in network.modules():
         if isinstance(layer, nn.Dropout2d):
@@ -254,7 +270,7 @@ def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: No
 
 def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> None:
     """Read by safetensors, by `load_extractor` and as a start, they give the same logits."""
-    load_config(Path("finetune.gin"), ["Network.head_scale=4.0"])
+    load_config(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
     network = copy.deepcopy(shipped).eval()
     network.head_scale = 4.0
     finetune.write_weights(network, tmp_path, {"start": "here"})
@@ -391,7 +407,7 @@ def settings(**more: Any) -> list[str]:
     bound = {
         "file_source.datasets": ("mpi3d_toy",), "file_source.training_share": 0.0094,
         "file_source.validation_images": 4, "finetune.epochs": 2, "finetune.half_size_epochs": 2,
-        "finetune.batch_size": 6, "finetune.checkpoint_steps": 1,
+        "finetune.batch_size": 6, "finetune.checkpoint_steps": 1, "Network.bfloat16": False,
     } | {key.replace("__", "."): value for key, value in more.items()}  # fmt: skip
     return [f"{key}={value!r}" for key, value in bound.items()]
 
