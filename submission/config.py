@@ -5,18 +5,99 @@ same parameter win silently, which is how the authors' release came to bind `Enc
 `Decoder.init` never: here that is an error too.
 """
 
-from collections.abc import Sequence
+import math
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import gin
 from gin import config_parser
 
 import submission.features
 import submission.finetune
-import submission.vae  # noqa: F401 (all three register what configurations bind)
+import submission.separate
+import submission.vae  # noqa: F401 (all four register what configurations bind)
 from submission.errors import UserError, first_line
 
 CONFIGS = Path(__file__).parent / "configs"
+
+
+def _whole(low: int, high: int = 2**31) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value < high
+
+
+def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: (
+        type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+    )
+
+
+def _several(one: Callable[[Any], bool], count: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, tuple | list)
+        and (len(value) == count if count else len(value) > 0)
+        and all(map(one, value))
+    )
+
+
+# What each kind of value must be: a test, and the words for the user. What a function refuses by
+# itself (a name that is none of its choices) is not in here.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "count": (_whole(1), "a whole number in 1..2147483647"),
+    "count or none": (
+        lambda value: value is None or _whole(1)(value),
+        "a whole number of at least 1, or None",
+    ),
+    "whole": (_whole(0), "a whole number in 0..2147483647"),
+    "rate": (_number(1e-30), "a finite number above 0"),
+    "rate or none": (
+        lambda value: value is None or _number(1e-30)(value),
+        "a finite number above 0, or None",
+    ),
+    "weight": (_number(0), "a finite number of at least 0"),
+    "share": (_number(0, 1), "a number in 0..1"),
+    "shares": (_several(_number(0, 1)), "numbers in 0..1 in brackets"),
+    "betas": (_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets"),
+    "widths": (_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
+    "maps": (_several(_whole(1, 2**20), 5), "five whole numbers in 1..1048575 in brackets"),
+    "switch": (lambda value: type(value) is bool, "True or False"),
+    "text": (lambda value: isinstance(value, str), "text in quotes"),
+    "texts": (_several(lambda value: isinstance(value, str)), "texts in brackets"),
+}
+_PARAMETERS = {
+    "Decoder": {"init": "text", "sigmoid": "switch", "widths": "widths"},
+    "Encoder": {"init": "text", "widths": "widths"},
+    "Extractor": {"aggregation": "text", "resolution": "count"},
+    "Network": {"bfloat16": "switch", "dropout": "share", "head_scale": "rate"},
+    "VAE": {"latents": "count"},
+    "beta_at_epoch": {
+        "beta_end": "weight", "beta_start": "weight", "t_end": "whole", "t_start": "whole",
+    },
+    "elbo_loss": {"average_over_batch": "switch"},
+    "extract_features": {"batch_size": "count"},
+    "file_source": {
+        "datasets": "texts", "seed": "whole", "training_share": "share",
+        "validation_images": "count or none",
+    },
+    "finetune": {
+        "axis_smoothing": "weight", "backbone_learning_rate": "weight", "batch_size": "count",
+        "betas": "betas", "checkpoint_steps": "count", "clip_norm": "rate or none",
+        "epochs": "count", "half_size_epochs": "whole", "learning_rate": "rate",
+        "schedule": "text", "seed": "whole", "weight_decay": "weight",
+    },
+    "open_source": {"images": "text"},
+    "rendered_source": {
+        "images_per_epoch": "count", "mix": "shares", "seed": "whole", "strength": "weight",
+        "validation_images": "count",
+    },
+    "start_network": {"maps": "maps"},
+    "train_groups": {"components": "count", "groups": "count", "sample": "count"},
+    "train_vae": {
+        "batch_size": "count", "betas": "betas", "epochs": "count", "learning_rate": "rate",
+        "optimizer": "text", "seed": "whole",
+    },
+}  # fmt: skip
 
 
 def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
@@ -27,20 +108,38 @@ def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
         bindings: `Function.parameter=value`, each overriding the file.
 
     Raises:
-        UserError: no such file, a syntax error, a binding that names nothing, or one parameter
-            bound twice in the file.
+        UserError: no such file, a syntax error, an import or include, a binding that names
+            nothing, one parameter bound twice in the file, or a value that it cannot have.
     """
     path = find_config(file)
-    text = path.read_text()
-    _refuse_double_bindings(text, path)
-    gin.clear_config()
     try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text (UTF-8): name a gin file") from error
+    seen: dict[tuple[str, str, str], int] = {}
+    try:
+        for statement in _bindings(text):
+            # `vae.Encoder.init` and `Encoder.init` are the same parameter.
+            function = statement.selector.rpartition(".")[2]
+            key = (statement.scope, function, statement.arg_name)
+            line = statement.location[1]  # (file, line, column, text)
+            if key in seen:
+                raise UserError(
+                    f"{path}:{line}: {function}.{statement.arg_name} is bound a second time "
+                    f"(first in line {seen[key]}): remove one of the two lines"
+                )
+            seen[key] = line
+        gin.clear_config()
         with gin.unlock_config():
             gin.parse_config(text)
+    except UserError:
+        raise
     except Exception as error:  # gin raises ValueError, SyntaxError, NameError and its own kinds
         raise UserError(f"{path}: {first_line(error)}") from error
     for binding in bindings:
         try:
+            if len(list(_bindings(binding))) != 1:
+                raise ValueError("no binding, or more than one")
             with gin.unlock_config():
                 gin.parse_config(binding)
         except Exception as error:
@@ -48,6 +147,7 @@ def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
                 f"the binding {binding!r} is not understood ({first_line(error)}): write "
                 "Function.parameter=value as in submission/configs"
             ) from error
+    _refuse_wrong_values()
 
 
 def find_config(file: Path) -> Path:
@@ -59,25 +159,35 @@ def find_config(file: Path) -> Path:
     raise UserError(f"no configuration {file}: name a gin file or one of {shipped}")
 
 
-def _refuse_double_bindings(text: str, path: Path) -> None:
-    seen: dict[tuple[str, str, str], int] = {}
-    parser = config_parser.ConfigParser(text, _Ignore())
+def _bindings(text: str) -> Iterator[config_parser.BindingStatement]:
+    """The statements of a configuration, all of which must be bindings.
+
+    Raises:
+        SyntaxError: it cannot be parsed, or it imports or includes (which could run code and bind
+            a parameter twice unseen).
+    """
     try:
-        for statement in parser:
+        for statement in config_parser.ConfigParser(text, _Ignore()):
             if not isinstance(statement, config_parser.BindingStatement):
+                raise SyntaxError("import and include are not taken: write the bindings themselves")
+            yield statement
+    except (tokenize.TokenError, RecursionError) as error:
+        raise SyntaxError(f"a bracket or quote is left open ({error})") from error
+
+
+def _refuse_wrong_values() -> None:
+    for function, parameters in _PARAMETERS.items():
+        for parameter, kind in parameters.items():
+            name = f"{function}.{parameter}"
+            try:
+                value = gin.query_parameter(name)
+            except ValueError:  # not bound: where it is needed, gin says so
                 continue
-            # `vae.Encoder.init` and `Encoder.init` are the same parameter.
-            function = statement.selector.rpartition(".")[2]
-            key = (statement.scope, function, statement.arg_name)
-            line = statement.location[1]  # (file, line, column, text)
-            if key in seen:
-                raise UserError(
-                    f"{path}:{line}: {function}.{statement.arg_name} is bound a second time "
-                    f"(first in line {seen[key]}): remove one of the two lines"
-                )
-            seen[key] = line
-    except SyntaxError as error:
-        raise UserError(f"{path}: {first_line(error)}") from error
+            if isinstance(value, gin.config.ConfigurableReference):
+                raise UserError(f"{name} is {value}, it must be a value: write it out")
+            good, words = _KINDS[kind]
+            if not good(value):
+                raise UserError(f"{name} is {value!r:.100}, it must be {words}")
 
 
 class _Ignore(config_parser.ParserDelegate):

@@ -1,12 +1,16 @@
 """`encode`: images -> latent codes, through the exported model."""
 
 import argparse
+import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from submission import paths
 from submission.data import Dataset, open_dataset, open_file, verify
@@ -42,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out} must end in .npz")
+    if args.out.is_dir() or not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out} cannot be written: name a file in a folder that exists")
     model = args.model or paths.model_path(paths.run_folder(args.name))
     codes = codes_of(model, dataset, pick_device(args.device))
     arrays = {"codes": codes}
@@ -63,31 +69,66 @@ def codes_of(model: Path, dataset: Dataset, device: torch.device) -> np.ndarray:
     there what it has at hand (`keep_codes`).
 
     Raises:
-        UserError: no model, or codes that are not finite or not (N, C).
+        UserError: no model, or codes that are not finite or not (num_images, C).
     """
     cached = cached_codes(model, verify(dataset))
-    if cached.exists():
+    if (kept := _kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
-        return np.asarray(np.load(cached, allow_pickle=False))
+        return kept
     module = load(model, str(device))
     parts = []
-    with (
-        torch.inference_mode(),
-        progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar,
-    ):
+    with progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar:
         for images in dataset.batches(BATCH_SIZE):
-            try:
-                parts.append(module(to_float(images, device)).cpu().numpy())
-            except RuntimeError as error:
+            parts.append(call_model(module, to_float(images, device), str(model)))
+            if parts[0].shape[1] != parts[-1].shape[1]:
                 raise UserError(
-                    f"{model} does not take images (N, 3, 64, 64): export it again"
-                ) from error
+                    f"{model} answers now {parts[0].shape[1]} and now {parts[-1].shape[1]} "
+                    "latents: export it again"
+                )
             bar.update(len(images))
     codes = np.concatenate(parts)
-    if codes.ndim != 2 or not np.isfinite(codes).all():
-        raise UserError(f"{model} answers {codes.shape} or non-finite values: train it again")
     keep_codes(codes, cached)
     return codes
+
+
+def call_model(
+    module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
+) -> np.ndarray:
+    """What an exported model makes of float images (N, 3, 64, 64): float32 (N, C) on the CPU.
+
+    Raises:
+        UserError: it does not take them, or answers something else or values that are not finite.
+    """
+    try:
+        with torch.inference_mode():
+            codes = module(images)
+    except RuntimeError as error:
+        raise UserError(
+            f"{name} does not take images {tuple(images.shape)}: export it again"
+        ) from error
+    if not isinstance(codes, Tensor) or codes.layout != torch.strided:
+        what = type(codes).__name__
+    elif codes.ndim != 2 or len(codes) != len(images) or codes.shape[1] == 0:
+        what = str(tuple(codes.shape))
+    elif not codes.is_floating_point():
+        what = str(codes.dtype)
+    elif not bool(torch.isfinite(codes := codes.float()).all()):
+        what = "NaN or infinity"
+    else:
+        return np.asarray(codes.detach().cpu().numpy())
+    raise UserError(
+        f"{name} answers {what} on {len(images)} images, it must be finite numbers "
+        f"({len(images)}, C): train or export it again"
+    )
+
+
+def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
+    """Codes from the cache; a damaged file is as good as none."""
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
+        codes = np.load(cached, allow_pickle=False)
+        if codes.dtype == np.float32 and codes.ndim == 2 and len(codes) == num_images:
+            return np.asarray(codes)
+    return None
 
 
 def cached_codes(model: Path, data_md5: str) -> Path:

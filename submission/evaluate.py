@@ -116,8 +116,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints the leaderboard; exit code 1 if the submission failed."""
     parse_bytes(args.memory)
-    if args.hours <= 0:
-        raise UserError(f"--hours {args.hours:g} must be above 0")
+    if not 0 < args.hours < 10_000:
+        raise UserError(f"--hours {args.hours:g} must be above 0 and below 10,000")
     dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
     commit = tagged_commit(args.repo, args.tag)
     board = args.leaderboard or paths.home() / "leaderboard.json"

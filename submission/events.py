@@ -66,9 +66,10 @@ def _send(kind: str, name: str, blocking: bool = False, **payload: Any) -> None:
 def timeout_seconds() -> float:
     """How long a blocking event may take, in seconds."""
     try:
-        return float(os.environ.get("AICROWD_EVENT_TIMEOUT", "60"))
+        seconds = float(os.environ.get("AICROWD_EVENT_TIMEOUT", "60"))
     except ValueError:
         return 60.0
+    return seconds if 0 <= seconds < 1e6 else 60.0
 
 
 def _deliver() -> None:

@@ -100,6 +100,18 @@ class Extractor(nn.Module):
             raise UserError(
                 f"Extractor.aggregation is {aggregation!r}, it must be 'learned' or 'rmac'"
             )
+        # Five pools halve the image; the learned aggregation takes a 2x2 map and nothing else, the
+        # largest region of RMAC is five positions wide.
+        if aggregation == "learned" and resolution // 32 != 2:
+            raise UserError(
+                f"Extractor.resolution is {resolution}, it must be 64 to 95 for the aggregation "
+                "'learned'"
+            )
+        if aggregation == "rmac" and resolution // 32 < 5:
+            raise UserError(
+                f"Extractor.resolution is {resolution}, it must be at least 160 for the "
+                "aggregation 'rmac'"
+            )
         self.resolution = resolution
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -133,11 +145,12 @@ def load_extractor(weights: Path) -> Extractor:
 
     Raises:
         UserError: no such file, a git-lfs pointer, cut short, tampered with (its SHA-256 differs
-            from the one recorded beside it), or of another architecture.
+            from the one recorded beside it), of another architecture, or with values that no
+            network can compute with.
     """
+    found = read_weights(weights)
     extractor = Extractor().eval()
     wanted = {key.removeprefix("aggregation."): key for key in extractor.state_dict()}
-    found = read_weights(weights)
     state: dict[str, Tensor] = {}
     for key, own_key in wanted.items():
         if key.endswith("num_batches_tracked"):
@@ -152,7 +165,15 @@ def load_extractor(weights: Path) -> Extractor:
             )
         state[own_key] = found[key].float()
     extractor.load_state_dict(state)
-    return fold_batch_norm(extractor)
+    folded = fold_batch_norm(extractor)
+    # After the folding, so that a negative variance shows, too.
+    for key, value in folded.state_dict().items():
+        if not bool(torch.isfinite(value.sum())):
+            raise UserError(
+                f"{weights} holds NaN, infinity or a negative variance (seen in {key} after "
+                "folding): copy or download it again, or name another file with --weights"
+            )
+    return folded
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -163,6 +184,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".pth":
             state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+            if not all(isinstance(key, str) and _is_plain(state[key]) for key in state):
+                raise ValueError("not names and tensors")
             return state
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -174,6 +197,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path} cannot be read as plain tensors: copy or download it again"
         ) from error
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    )
 
 
 def check_sha256(path: Path) -> str:
@@ -189,7 +218,7 @@ def check_sha256(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     sums = path.parent / "SHA256SUMS"
     if sums.is_file():
-        for line in sums.read_text().splitlines():
+        for line in sums.read_text(errors="replace").splitlines():
             recorded, _, name = line.partition("  ")
             if name == path.name and recorded != digest:
                 raise UserError(

@@ -22,6 +22,7 @@ from torch import nn
 
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, Extractor
+from submission.learn import asks_for_groups
 from submission.stages import Stages
 from submission.vae import VAE
 
@@ -105,7 +106,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         UserError: not of this form, or nothing.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     number = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
     if number == 0:
         raise UserError(f"--memory {text!r} is no amount of memory: write it as 8g, 2GiB or 1500m")
@@ -205,6 +206,13 @@ def plan(
     weights, vae_weights = _bytes(extractor), _bytes(vae)
     rows = gin.query_parameter("train_vae.batch_size")
     latents = vae.encoder.mean.out_features
+    separation = 0
+    if asks_for_groups():
+        latents = gin.query_parameter("train_groups.groups")
+        # The sample in float32, in float64, centred; each group's components beside the codes.
+        sample = min(num_images, gin.query_parameter("train_groups.sample"))
+        separation = sample * FEATURE_SIZE * (4 + 8 + 8)
+        separation += num_images * gin.query_parameter("train_groups.components") * 4 * 2
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
 
@@ -217,7 +225,7 @@ def plan(
     training = TRAINING_COPIES * vae_weights + rows * units * BYTES_PER_UNIT
     own = {
         "features": 0,
-        "VAE": after + training + num_images * 8 + TRAINING_EXTRA * MIB,
+        "VAE": after + training + num_images * 8 + separation + TRAINING_EXTRA * MIB,
         "export": BASE * MIB + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights,
         # encode_features takes 4,096 rows at once, and joins its parts.
         "codes": after + 3 * vae_weights + 4096 * units * 4 + 2 * codes + TRAINING_EXTRA * MIB,

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def home() -> Path:
     """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (the
     checkout belongs to somebody else, or is mounted read-only) one in the temporary folder."""
-    if "SUBMISSION_HOME" in os.environ:
+    if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
         return Path(os.environ["SUBMISSION_HOME"])
     scratch = PROJECT / "scratch"
     if os.access(scratch if scratch.exists() else PROJECT, os.W_OK):

@@ -164,16 +164,21 @@ def bound_settings() -> dict[str, Any]:
     return settings
 
 
+def check_grid(factor_sizes: Sequence[int]) -> None:
+    """UserError if the metrics cannot score a grid of these sizes, whatever the codes."""
+    if min(factor_sizes, default=0) < 2:
+        raise UserError(
+            f"The grid {list(factor_sizes)} has a factor with fewer than two values, which the "
+            "metrics cannot score; use at least two steps on every axis."
+        )
+
+
 class _Grid(_ground_truth_data.GroundTruthData):
     """What both data sets share: every combination of the factors, the last one fastest."""
 
     def __init__(self, factor_sizes: Sequence[int], num_rows: int, what: str) -> None:
+        check_grid(factor_sizes)
         self.factor_sizes = [int(size) for size in factor_sizes]
-        if min(self.factor_sizes, default=0) < 2:
-            raise UserError(
-                f"The grid {self.factor_sizes} has a factor with fewer than two values, which the "
-                "metrics cannot score; use at least two steps on every axis."
-            )
         expected = math.prod(self.factor_sizes)
         if num_rows != expected:
             raise UserError(
@@ -299,11 +304,11 @@ def torchscript_function(module: Callable[[Any], Any]) -> RepresentationFunction
     # Imported here since the DCI workers import this module and have no use for torch.
     import torch
 
+    from submission.encode import call_model
+
     def represent(images: NDArray[Any]) -> NDArray[Any]:
         channels_first = np.ascontiguousarray(np.moveaxis(images, 3, 1), dtype=np.float32)
-        with torch.inference_mode():
-            latents = module(torch.from_numpy(channels_first))
-        return np.asarray(latents.numpy(), dtype=np.float32)
+        return call_model(module, torch.from_numpy(channels_first))
 
     return represent
 
