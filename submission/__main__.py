@@ -20,11 +20,19 @@ COMMANDS = {
     "probe": ("submission.probe", "what the extractor reads in labelled images"),
     "train": ("submission.train", "features, VAE, export: the server's job"),
     "score": ("submission.score", "score an exported model with disentanglement_lib"),
+    "sweep": ("submission.sweep", "seeds x configurations on Ray: a table and a CSV"),
+    "report": ("submission.report", "a scored run as one HTML file, beside another run's scores"),
     "encode": ("submission.encode", "images -> latent codes, as an npz file"),
     "evaluate": ("submission.evaluate", "what the server does with a pushed tag, at home"),
     "remote": ("submission.remote", "make a repository that evaluates each pushed tag"),
     "check": ("submission.check", "what can be known before a tag is pushed"),
 }
+
+# What a path or a disk of the user's leads to; any other OSError is a fault of this program.
+_USERS_ERRNO = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EFBIG,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _USERS_ERRNO:
             raise
         where = f" {error.filename}" if error.filename else ""
         print(f"error: cannot open or write{where}: {error.strerror}; make room, give access, or "

@@ -22,6 +22,7 @@ from submission.data import SIZES_BY_COUNT, find_file, open_file
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.features import extract_features, pick_device
+from submission.learn import asks_for_groups
 from submission.vae import train_vae
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
@@ -317,8 +318,10 @@ def _hours(count: int, device: torch.device) -> float:
         train_vae(spread, folder, "measured", epochs=1, progress=False)
         line = (folder / "losses.csv").read_text().splitlines()[-1]
         step = float(line.rpartition(",")[2]) / 5
-    epochs = gin.query_parameter("train_vae.epochs")
-    return (extraction * count + step * epochs * count / rows) / 3600
+    steps = gin.query_parameter("train_vae.epochs") * count / rows
+    if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
+        steps *= gin.query_parameter("train_groups.groups")
+    return (extraction * count + step * steps) / 3600
 
 
 def _remote_url(name: str | None) -> str | None:

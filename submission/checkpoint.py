@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, never pickles, and never continued by another run."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,29 @@ def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None
 
     Args:
         fingerprint: what the run is made of (configuration, data, weights).
+
+    Raises:
+        UserError: it cannot be written, as on a full disk; the one before stays.
     """
     beside = path.with_suffix(".tmp")
-    torch.save(state | {"fingerprint": fingerprint}, beside)
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            torch.save(state | {"fingerprint": fingerprint}, file)
+            file.flush()
+            # Else a power cut can leave the new name with nothing in it.
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:
+        # torch's writer answers a full disk with a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"{path} could not be written ({cause.strerror}): free disk space or give access "
+            "there; what was saved before is kept"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
@@ -30,14 +50,23 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever the damaged archive leads to
-        raise UserError(
-            f"{path} is damaged and cannot be continued from: delete it to start again"
-        ) from error
+        # torch does not compare the archive's checksums; a flipped bit would be trained on.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # both raise whatever the damaged archive leads to
+        raise UserError(_damaged(path)) from error
+    if not isinstance(state, dict):
+        raise UserError(_damaged(path))
     if state.get("fingerprint") != fingerprint:
         raise UserError(
             f"{path} is of another configuration, start, data or number of processes: repeat that "
             "run's command to continue it, delete it, or choose another folder (--name, --out)"
         )
     return state
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged and cannot be continued from: delete it to start again"

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from submission import events, memory, paths, train
+from submission import events, memory, paths, signals, train
 from submission.data import Dataset, find_file, open_dataset, open_file
 from submission.score import add_scoring_arguments, score_run
 from submission.stages import Stages
@@ -36,13 +36,15 @@ def run(args: argparse.Namespace) -> None:
     args.name = args.name or "dry_run"
     folder = paths.run_folder(args.name)
     stages = Stages()
-    dataset = _data(args, stages)
-    print(f"\n{dataset.description}\n")
-    planned = train.train(dataset, folder, args, stages, scoring=True)
-    score_run(dataset, folder, args, stages)
-    memory.log_comparison(planned, stages)
-    stages.write(folder / "stages.json")
-    print(f"\n{(folder / 'scores.txt').read_text()}\n{stages.table()}\n\neverything is in {folder}")
+    with signals.stoppable(), train.working_in(folder):
+        dataset = _data(args, stages)
+        print(f"\n{dataset.description}\n")
+        planned = train.train(dataset, folder, args, stages, scoring=True)
+        score_run(dataset, folder, args, stages)
+        memory.log_comparison(planned, stages)
+        stages.write(folder / "stages.json")
+        scores = (folder / "scores.txt").read_text()
+        print(f"\n{scores}\n{stages.table()}\n\neverything is in {folder}")
 
 
 def _data(args: argparse.Namespace, stages: Stages) -> Dataset:

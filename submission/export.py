@@ -12,31 +12,30 @@ from torch import Tensor, nn
 
 from submission.errors import UserError
 from submission.extractor import Extractor
-from submission.vae import Encoder
 
 
 class Representation(nn.Module):
-    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the encoder's means.
+    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means.
 
     Normalisation is inside, dropout and batch statistics are off, no device is baked in.
     """
 
-    def __init__(self, extractor: Extractor, encoder: Encoder) -> None:
+    def __init__(self, extractor: Extractor, means: nn.Module) -> None:
         super().__init__()
         self.extractor = extractor
-        self.hidden = encoder.hidden
-        self.mean = encoder.mean
+        self.means = means
 
     def forward(self, images: Tensor) -> Tensor:
-        means: Tensor = self.mean(self.hidden(self.extractor(images)))
+        means: Tensor = self.means(self.extractor(images))
         return means
 
 
-def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Path) -> None:
+def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Path) -> None:
     """Writes the TorchScript file and verifies it by loading it afresh.
 
     Args:
-        extractor, encoder: trained, on any device; they are moved to the CPU.
+        extractor: as loaded. means: trained, features (N, 512) -> (N, C). On any device; they are
+            moved to the CPU.
         images: a few real ones, uint8 (N, 64, 64, 3), to compare the file's output on.
         path: the final name; it appears only after the comparison.
 
@@ -44,7 +43,7 @@ def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Pat
         UserError: the file's output is not finite, of the wrong shape, or not what the networks
             in memory say; or the disk is full.
     """
-    module = Representation(extractor, encoder).to("cpu").eval()
+    module = Representation(extractor, means).to("cpu").eval()
     beside = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
@@ -61,7 +60,7 @@ def export(extractor: Extractor, encoder: Encoder, images: np.ndarray, path: Pat
                 if len(batch) > 1
                 else loaded(batch)
             )
-        if got.shape != (len(batch), encoder.mean.out_features) or not torch.isfinite(got).all():
+        if got.shape != expected.shape or got.ndim != 2 or not torch.isfinite(got).all():
             raise UserError(f"the exported model answers {tuple(got.shape)} or non-finite values")
         # Batch sizes change the order of float32 sums, hence not exactly equal.
         if not torch.allclose(got, expected, rtol=1e-3, atol=1e-3):

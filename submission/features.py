@@ -4,23 +4,23 @@ The vectors go to `<cache>/<key>.npy`, float32 (num_images, 512), in data-set or
 the data file and the weights, so that runs with other VAE settings share one extraction.
 """
 
-import fcntl
 import hashlib
 import io
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import gin
 import numpy as np
 import torch
 
+from submission import signals
 from submission.data import Dataset
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, Extractor
+from submission.locks import locked
 from submission.progress import progress_bar
 
 
@@ -41,8 +41,8 @@ def extract_features(
 ) -> None:
     """Writes the features of all images to `path` (npy, float32 (num_images, 512)).
 
-    Killed at any moment it goes on from its last whole batch when it is called again. A finished
-    file is left alone.
+    Killed at any moment it goes on from its last whole batch when it is called again; SIGTERM and
+    Ctrl-C wait for the end of a batch. A finished file is left alone.
 
     Args:
         dataset: the images.
@@ -52,21 +52,24 @@ def extract_features(
         batch_size: images per forward pass.
 
     Raises:
-        UserError: not enough disk space, or another run is writing the same file.
+        UserError: the disk is full, another run is writing the same file, or a finished file has
+            been cut short since.
+        Stopped: a signal came; what was computed is in `<path>.part`.
     """
+    part = path.with_suffix(".part")
+    row_bytes = FEATURE_SIZE * 4
+    header = _npy_header((dataset.num_images, FEATURE_SIZE))
     if path.exists():
+        if path.stat().st_size != len(header) + dataset.num_images * row_bytes:
+            raise UserError(f"{path} is damaged: delete it, and the features are extracted again")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    shape = (dataset.num_images, FEATURE_SIZE)
-    row_bytes = FEATURE_SIZE * 4
-    with locked(path.with_suffix(".lock")), open(part, "a+b") as file:
-        header = _npy_header(shape)
+    with locked(path.with_suffix(".lock")), open(part, "a+b", buffering=0) as file:
         have = file.seek(0, os.SEEK_END)
         file.seek(0)
         if file.read(len(header)) != header:
             file.truncate(0)
-            file.write(header)
+            _write(file, header)
             have = len(header)
         # Whole batches only: the last bits of a row depend on the batch it was computed in, and a
         # resumed extraction must equal an uninterrupted one.
@@ -89,16 +92,32 @@ def extract_features(
             unit=" images",
             disable=not progress,
         )
-        with bar, torch.inference_mode():
+        with bar, signals.held(), torch.inference_mode():
             for images in dataset.batches(batch_size, start=done):
                 batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
                 with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
                     vectors = network(batch)
-                file.write(vectors.float().cpu().numpy().tobytes())
+                _write(file, vectors.float().cpu().numpy().tobytes())
+                done += len(images)
                 bar.update(len(images))
-        file.flush()
+                asked = signals.asked()
+                if asked and done < dataset.num_images:
+                    what = f"features of {done:,} of {dataset.num_images:,} images are in {part}"
+                    signals.stop(asked, what)
         os.fsync(file.fileno())
         os.replace(part, path)
+
+
+def _write(file: FileIO, rows: bytes) -> None:
+    left = memoryview(rows)
+    try:
+        while left:  # a disk that is nearly full takes a part
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise UserError(
+            f"{file.name} could not be written ({error.strerror}): free disk space there, or name "
+            "another folder in SUBMISSION_CACHE; what is in it is kept"
+        ) from error
 
 
 def pick_device(name: str) -> torch.device:
@@ -116,6 +135,8 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"there is no device {name!r} here: use --device cpu") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name!r} is neither a CPU nor a CUDA GPU: use --device cpu")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     return device
@@ -149,21 +170,3 @@ def _npy_header(shape: tuple[int, int]) -> bytes:
     description = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an advisory lock on `path`, which the kernel drops with the process, killed or not.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another run is working on {path.with_suffix('')}: wait for it, or give this "
-                "one another --name"
-            ) from error
-        yield

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gin
 import numpy as np
@@ -34,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import VGG19_BN_Weights
 
-from submission import paths, scene
+from submission import paths, scene, signals
 from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.data import Dataset, open_dataset
 from submission.errors import UserError
@@ -47,7 +49,8 @@ from submission.extractor import (
     check_sha256,
     read_weights,
 )
-from submission.features import locked, pick_device, to_float
+from submission.features import pick_device, to_float
+from submission.locks import locked
 from submission.progress import progress_bar
 from submission.stages import write_csv
 
@@ -344,6 +347,7 @@ def finetune(
     Raises:
         UserError: the loss is not finite, a damaged or a foreign checkpoint, or sizes that do
             not fit together.
+        Stopped: a signal came; the step was finished and saved.
     """
     # Imported here because it is slow to import and only training needs it.
     from torch.utils.tensorboard import SummaryWriter
@@ -376,7 +380,8 @@ def finetune(
     )
     checkpoint = folder / "checkpoint.pt"
     history: list[dict[str, float]] = []
-    done, total = 0, torch.zeros((), device=device)  # steps; loss summed over the epoch's steps
+    # Steps; loss summed over the epoch's steps, in float64: the same however it is split.
+    done, total = 0, torch.zeros((), dtype=torch.float64, device=device)
     if state := load_checkpoint(checkpoint, fingerprint, device):
         network.load_state_dict(state["network"])
         optim.load_state_dict(state["optimizer"])
@@ -388,47 +393,59 @@ def finetune(
             network, device_ids=[device.index] if device.type == "cuda" else None
         )
 
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done) if rank == 0 else None
+    writer = None
+    if rank == 0:
+        # Written anew from the checkpoint's rows: what a killed run wrote may lack the last ones.
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        writer = SummaryWriter(str(folder / "tensorboard"))
+        for row in history:
+            _add_scalars(writer, row, round(row["images_seen"]) // batch_size)
     bar = progress_bar(
         total=epochs * steps, initial=done, desc="finetuning", unit=" steps",
         disable=not progress or rank > 0,
     )  # fmt: skip
     with bar, writer or nullcontext():
-        for epoch in range(done // steps, epochs):
+        # Not done // steps: the last epoch may lack its validation.
+        for epoch in range(len(history), epochs):
             started = time.monotonic()
             half_size = epoch < half_size_epochs
             numbers = source.epoch(epoch)[(done - epoch * steps) * batch_size : steps * batch_size]
-            since = torch.zeros((), device=device)  # loss of this process since the checkpoint
+            since = torch.zeros_like(total)  # loss of this process since the checkpoint
             network.train()
-            for images, factors in batches(source, numbers, batch_size, rank, world):
-                torch.manual_seed((seed * 1_000_003 + done) * world + rank)  # for dropout
-                phase = 1.0
-                if schedule == "cosine":
-                    phase = 0.5 * (1 + math.cos(math.pi * done / (epochs * steps)))
-                for group, rate in zip(optim.param_groups, rates, strict=True):
-                    group["lr"] = rate * phase
-                logits = parallel(_input(images, device), half_size)
-                truth = torch.from_numpy(factors).to(device)
-                loss = finetuning_loss(logits, truth, axis_smoothing)
-                optim.zero_grad()
-                loss.backward()
-                if clip_norm is not None:
-                    nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-                optim.step()
-                since += loss.detach()
-                done += 1
-                bar.update()
-                # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
-                last = done % steps == 0
-                if done % 50 == 0 or done % checkpoint_steps == 0 or last:
-                    _stop_if_not_finite(network, since, done)
-                if done % checkpoint_steps == 0 and not last:
-                    total, since = total + _mean(since), torch.zeros_like(since)
-                    _save(checkpoint, fingerprint, network, optim, done, total, history)
-            total = total + _mean(since)
+            with signals.held():
+                for images, factors in batches(source, numbers, batch_size, rank, world):
+                    torch.manual_seed((seed * 1_000_003 + done) * world + rank)  # for dropout
+                    phase = 1.0
+                    if schedule == "cosine":
+                        phase = 0.5 * (1 + math.cos(math.pi * done / (epochs * steps)))
+                    for group, rate in zip(optim.param_groups, rates, strict=True):
+                        group["lr"] = rate * phase
+                    logits = parallel(_input(images, device), half_size)
+                    truth = torch.from_numpy(factors).to(device)
+                    loss = finetuning_loss(logits, truth, axis_smoothing)
+                    optim.zero_grad()
+                    loss.backward()
+                    if clip_norm is not None:
+                        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+                    optim.step()
+                    since += loss.detach()
+                    done += 1
+                    bar.update()
+                    # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
+                    last = done % steps == 0
+                    asked = _asked(device, done)
+                    due = last or asked or done % checkpoint_steps == 0
+                    if done % 50 == 0 or due:
+                        _stop_if_not_finite(network, since, done)
+                    if due:
+                        total, since = total + _mean(since), torch.zeros_like(since)
+                        _save(checkpoint, fingerprint, network, optim, done, total, history)
+                    if asked:
+                        what = f"{done:,} of {epochs * steps:,} steps are in {checkpoint}"
+                        signals.stop(asked, what)
             for buffer in network.buffers() if world > 1 else ():
                 dist.broadcast(buffer, 0)  # all validate with process 0's batch norm
-            row: dict[str, float] = {
+            row = {
                 "epoch": epoch + 1,
                 "images_seen": done * batch_size,
                 "loss": total.item() / steps,
@@ -439,8 +456,7 @@ def finetune(
             total = torch.zeros_like(total)
             _log_row(row, epochs)
             if writer is not None:
-                for name, value in row.items():
-                    writer.add_scalar(name, value, done)
+                _add_scalars(writer, row, done)
                 write_csv(folder / "finetune.csv", history)
                 write_weights(network, folder, metadata | {"validation": json.dumps(row)})
             _save(checkpoint, fingerprint, network, optim, done, total, history)
@@ -465,6 +481,23 @@ def _save(
             "history": history,
         }
         save_checkpoint(path, fingerprint, state)
+
+
+def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
+    for name, value in row.items():
+        writer.add_scalar(name, value, step)
+
+
+def _asked(device: torch.device, step: int) -> int:
+    """The number of the signal that asks all processes, after the same step, for the end; or 0."""
+    if _world() == 1:
+        return signals.asked()
+    # Reading a value makes a GPU wait, so not every step.
+    if device.type == "cuda" and step % 10:
+        return 0
+    number = torch.tensor(signals.asked(), device=device)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number)
 
 
 @torch.inference_mode()
@@ -775,7 +808,12 @@ def run(args: argparse.Namespace) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        with locked(args.out / ".lock") if _rank() == 0 else nullcontext():
+        with (
+            signals.stoppable(),
+            locked(args.out / ".lock", "wait for it, or give this one another --out")
+            if _rank() == 0
+            else nullcontext(),
+        ):
             _finetune_in(args, device)
     finally:
         if parallel:

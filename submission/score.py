@@ -14,6 +14,7 @@ from submission.encode import codes_of
 from submission.errors import UserError
 from submission.export import load
 from submission.features import pick_device
+from submission.locks import locked
 from submission.picture import draw_run
 from submission.stages import Stages, write_text
 
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
     folder = paths.run_folder(args.name)
     stages = Stages()
-    score_run(dataset, folder, args, stages, args.model, args.stock)
+    with locked(folder / ".lock", "wait for it, or give this one another --name"):
+        score_run(dataset, folder, args, stages, args.model, args.stock)
     print(f"\n{(folder / 'scores.txt').read_text()}\n{stages.table()}\n\nin {folder}")
 
 
@@ -81,6 +83,7 @@ def score_run(
         raise UserError(
             f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(scoring.METRICS)}"
         )
+    scoring.check_grid(dataset.factor_sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
     scoring.load_settings(quick=args.quick)
     if stock:
@@ -118,9 +121,10 @@ def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> scoring.R
     cached = paths.cache_folder() / "ideal" / name
     if cached.exists():
         # A damaged file is as good as none: it is computed again.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             kept: scoring.Result = json.loads(cached.read_text())
-            return kept
+            if all(-1 <= kept["headline"][name] <= 1 for name in metrics):
+                return kept
     data = scoring.GridRepresentations(scoring.ideal_code(factor_sizes), factor_sizes)
     ideal = scoring.score(data, metrics=metrics)
     cached.parent.mkdir(parents=True, exist_ok=True)

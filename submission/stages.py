@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from submission.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -49,16 +51,32 @@ class Stages:
         lines.append(f"{'in all':<24}{total // 60:>6}:{total % 60:02d}")
         return "\n".join(lines)
 
+    def read(self, path: Path) -> None:
+        """Takes the rows of an earlier run as they were written; none if there is no such file."""
+        with contextlib.suppress(OSError, ValueError):
+            self.rows = json.loads(path.read_text()) | self.rows
+
     def write(self, path: Path) -> None:
         """The rows as JSON; written beside and renamed."""
         write_text(path, json.dumps(self.rows, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file that is either the old or the new one at any moment."""
+    """Writes a text file that is either the old or the new one at any moment.
+
+    Raises:
+        UserError: it cannot be written, as on a full disk.
+    """
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} could not be written ({error.strerror}): free disk space or give access there"
+        ) from error
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

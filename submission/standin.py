@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from submission import raycast, scene
+from submission import raycast, scene, signals
 from submission.errors import UserError
+from submission.locks import locked
 from submission.progress import progress_bar
 
 IMAGE_BYTES = raycast.SIZE * raycast.SIZE * 3
@@ -58,23 +59,44 @@ def write_stand_in(
     whatever `threads` is. Nothing appears under the final name until the file is whole.
 
     UserError for an unknown domain, a bad `axis_steps` or `seed`, a folder that cannot be
-    written, too little room on the disk, or a file in the way that is not itself a stand-in.
+    written, too little room on the disk, another run that is writing the file, or a file in the
+    way that is not itself a stand-in.
     """
     sizes = scene.factor_sizes(domain, axis_steps)
     axis = scene.axis_indices(axis_steps)
-    images = int(np.prod(sizes))
     name = scene.DATASET_NAMES[domain]
     path = out / name / f"{name}.npz"
     _refuse_foreign(path)
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _require_room(path.parent, images * IMAGE_BYTES)
+        with locked(path.with_suffix(".lock")):
+            _write_archive(path, domain, sizes, axis, seed, threads)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the stand-in {path} ({error.strerror or error}): choose a folder with "
+            "--out that can be written."
+        ) from error
+    return path
+
+
+def _write_archive(
+    path: Path,
+    domain: str,
+    sizes: tuple[int, ...],
+    axis: npt.NDArray[np.int64],
+    seed: int,
+    threads: int | None,
+) -> None:
+    images = int(np.prod(sizes))
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)  # a killed run's, which takes room
+    _require_room(path.parent, images * IMAGE_BYTES)
+    try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             _write_member(archive, "stand_in", np.array(STAND_IN_NOTE))
             _write_member(archive, "domain", np.array(domain))
             _write_member(archive, "seed", np.array(seed, np.int64))
-            _write_member(archive, "axis_steps", np.array(axis_steps, np.int64))
+            _write_member(archive, "axis_steps", np.array(len(axis), np.int64))
             _write_member(archive, "factor_sizes", np.array(sizes, np.int64))
             with (
                 archive.open(_entry("images"), "w", force_zip64=True) as member,
@@ -90,15 +112,8 @@ def write_stand_in(
                     member.write(render_images(domain, factors, seed, threads).tobytes())
                     bar.update(len(flat))
         os.replace(partial, path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write the stand-in {path} ({error.strerror or error}): choose a folder with "
-            "--out that can be written."
-        ) from error
     finally:
-        if partial.is_file():
-            partial.unlink()
-    return path
+        partial.unlink(missing_ok=True)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -199,5 +214,6 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.out is None:
         raise UserError("render needs --out: name the folder that is to get the stand-in.")
-    path = write_stand_in(args.out, args.domain, args.axis_steps, args.seed, args.threads)
+    with signals.stoppable():
+        path = write_stand_in(args.out, args.domain, args.axis_steps, args.seed, args.threads)
     print(f"Wrote {path}, a rendered stand-in, not MPI3D.")

@@ -2,16 +2,17 @@
 
 import argparse
 import hashlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import gin
 
-from submission import events, memory, paths
+from submission import events, memory, paths, signals
 from submission.config import load_config
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
@@ -21,14 +22,18 @@ from submission.extractor import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.features import (
     cache_key,
     extract_features,
-    locked,
     open_features,
     pick_device,
 )
+from submission.learn import learn
+from submission.locks import locked
 from submission.stages import Stages, write_text
-from submission.vae import encode_features, train_vae
+from submission.vae import encode_features
 
 log = logging.getLogger(__name__)
+
+# In the run's folder: what its exported model was made from, and its SHA-256.
+_RECORD = "exported.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +59,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one"
     )
     parser.add_argument(
+        "--seeds", type=int, default=1,
+        help="train so many and export the one that ranks first by UDR, without labels",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hours", type=float, help="begin no further seed that would end after so many hours"
+    )
+    parser.add_argument(
         "--memory", help="as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
     )
 
@@ -62,18 +74,44 @@ def run(args: argparse.Namespace) -> None:
     """The server's job. The grader hears of the start, the progress, and the end or the error."""
     events.execution_started()
     try:
-        dataset = open_dataset(
-            args.data or paths.data_folder(), args.dataset or paths.dataset_name()
-        )
-        folder = paths.run_folder(args.name)
-        stages = Stages()
-        planned = train(dataset, folder, args, stages)
-        memory.log_comparison(planned, stages)
-        print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
+        with signals.stoppable():
+            dataset = open_dataset(
+                args.data or paths.data_folder(), args.dataset or paths.dataset_name()
+            )
+            folder = paths.run_folder(args.name)
+            stages = Stages()
+            with working_in(folder):
+                planned = train(dataset, folder, args, stages)
+            memory.log_comparison(planned, stages)
+            print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:
         events.execution_error(first_line(error) or type(error).__name__)
         raise
     events.submit()
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a run's folder, and copies the log into its train.log.
+
+    Raises:
+        UserError: another run is working in it.
+    """
+    with locked(folder / ".lock", "wait for it, or give this one another --name"):
+        handler = _LogFile(folder / "train.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("submission").addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger("submission").removeHandler(handler)
+            with suppress(OSError):
+                handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: a full disk is reported by what needs the room, not by every line lost."""
 
 
 def train(
@@ -83,12 +121,14 @@ def train(
     stages: Stages,
     scoring: bool = False,
 ) -> memory.Plan:
-    """Features, VAE, export. Killed at any moment, the same call goes on where it was.
+    """Features, VAE, export. Killed at any moment, the same call goes on where it was; after its
+    end it finds the exported model and does nothing.
 
     Args:
         dataset: the images, without labels.
-        folder: the run's folder; afterwards it holds representation/pytorch_model.pt, config.gin,
-            train.log, losses.csv, tensorboard/ and stages.json.
+        folder: the run's folder, entered by working_in; afterwards it holds
+            representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/,
+            stages.json and exported.json.
         args: config, bindings, weights, device, memory as parsed by the command line.
         stages: collects time and memory.
         scoring: the caller will score afterwards, which must fit into memory, too.
@@ -98,49 +138,76 @@ def train(
 
     Raises:
         UserError: any mistake in what the user gave, or not enough memory.
+        Stopped: a signal came; what was done is saved.
     """
-    with locked(folder / ".lock"), _log_file(folder / "train.log"):
-        load_config(args.config, args.bindings)
-        device = pick_device(args.device)
-        log.info("data: %s", dataset.description)
-        log.info("weights: %s, device: %s", args.weights, device)
-        mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
-        planned = memory.plan(
-            dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring
+    load_config(args.config, args.bindings)
+    device = pick_device(args.device)
+    log.info("data: %s", dataset.description)
+    log.info("weights: %s, device: %s", args.weights, device)
+    mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
+    planned = memory.plan(
+        dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring
+    )
+    for line in planned.lines():
+        log.info(line)
+    with stages.stage("checking the data"):
+        md5 = verify(dataset, sys.stderr.isatty())
+        if warning := md5_warning(dataset, md5):
+            log.warning(warning)
+        # For the export, hours later: the file may be gone by then.
+        images = dataset.first(32)
+    extractor = load_extractor(args.weights)
+    key = cache_key(md5, check_sha256(args.weights), extractor)
+    if args.seeds < 1 or (args.hours is not None and not 0 < args.hours < 1e6):
+        raise UserError(
+            f"--seeds {args.seeds} and --hours {args.hours} cannot be: ask for at least one seed "
+            "and more than 0 hours"
         )
-        for line in planned.lines():
-            log.info(line)
-        with stages.stage("checking the data"):
-            md5 = verify(dataset, sys.stderr.isatty())
-            if warning := md5_warning(dataset, md5):
-                log.warning(warning)
-        extractor = load_extractor(args.weights)
-        key = cache_key(md5, check_sha256(args.weights), extractor)
-        cached = _make(paths.cache_folder() / "features") / f"{key}.npy"
-        with stages.stage("features"):
-            extract_features(dataset, extractor, cached, device, planned.batch_size)
-        with stages.stage("VAE"):
-            features = open_features(cached, device, planned.features_in_memory)
-            fingerprint = hashlib.sha256(f"{key}\n{gin.config_str()}".encode()).hexdigest()
-            vae = train_vae(features, folder, fingerprint, on_progress=events.register_progress)
-        with stages.stage("export"):
-            export(extractor, vae.encoder, dataset.first(32), paths.model_path(folder))
-        # Scores of the model that was here before are not this one's.
-        for name in ("scores.json", "scores.txt", "scores.png"):
-            (folder / name).unlink(missing_ok=True)
-        write_text(folder / "config.gin", gin.operative_config_str())
-        stages.write(folder / "stages.json")
-        # Only now: until the export stands, the checkpoint is all there is.
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        if events.is_grading():
-            cached.unlink()  # nobody will ask for these features again
-        else:
-            with stages.stage("codes"):
-                keep_codes(
-                    encode_features(vae.encoder, features),
-                    cached_codes(paths.model_path(folder), md5),
-                )
+    parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    model = paths.model_path(folder)
+    if _is_exported(folder, fingerprint):
+        log.info("this command has exported %s already: nothing to train", model)
+        stages.read(folder / "stages.json")
+        return planned
+    cached = _make(paths.cache_folder() / "features") / f"{key}.npy"
+    with stages.stage("features"):
+        extract_features(dataset, extractor, cached, device, planned.batch_size)
+    with stages.stage("VAE"):
+        features = open_features(cached, device, planned.features_in_memory)
+        means = learn(
+            features, folder, fingerprint, args.seeds, args.hours, events.register_progress
+        )
+    with stages.stage("export"):
+        export(extractor, means, images, model)
+    # Scores of the model that was here before are not this one's.
+    for name in ("scores.json", "scores.txt", "scores.png"):
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / "config.gin", gin.operative_config_str())
+    if not events.is_grading():
+        with stages.stage("codes"):
+            codes = encode_features(means.to(device), features).cpu().numpy()
+            keep_codes(codes, cached_codes(model, md5))
+    stages.write(folder / "stages.json")
+    record = {"fingerprint": fingerprint, "sha256": check_sha256(model)}
+    write_text(folder / _RECORD, json.dumps(record) + "\n")
+    # Only now: until all that is made from them stands, the checkpoints are all there is.
+    for checkpoint in folder.rglob("checkpoint.pt"):
+        checkpoint.unlink()
+    if events.is_grading():
+        cached.unlink(missing_ok=True)  # nobody will ask for these features again
     return planned
+
+
+def _is_exported(folder: Path, fingerprint: str) -> bool:
+    """Whether the folder's model is what a run of this fingerprint exported, byte for byte."""
+    model = paths.model_path(folder)
+    with suppress(OSError, ValueError):
+        record = json.loads((folder / _RECORD).read_text())
+        return model.is_file() and record == {
+            "fingerprint": fingerprint, "sha256": check_sha256(model),
+        }  # fmt: skip
+    return False
 
 
 def _make(folder: Path) -> Path:
@@ -154,16 +221,3 @@ def _make(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written: set SUBMISSION_CACHE to a folder that can")
     return folder
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Copies the log to a file while it is entered."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("submission").addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger("submission").removeHandler(handler)
-        handler.close()

@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import gin
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from submission import signals
 from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.errors import UserError
 from submission.progress import progress_bar
 from submission.stages import write_csv
 
 log = logging.getLogger(__name__)
+
+# A checkpoint inside an epoch after so many seconds without one: an epoch can take an hour.
+_CHECKPOINT_SECONDS = 600
 
 
 def _hidden(sizes: Sequence[int]) -> nn.Sequential:
@@ -108,6 +111,10 @@ class VAE(nn.Module):
         z = mean + torch.exp(0.5 * log_variance) * noise
         return self.decoder(z), mean, log_variance
 
+    def means(self) -> nn.Sequential:
+        """(B, 512) -> mu (B, C): what is exported."""
+        return nn.Sequential(self.encoder.hidden, self.encoder.mean)
+
 
 @gin.configurable(denylist=["x", "mu_hat", "mu", "log_sigma2", "beta"])
 def elbo_loss(
@@ -148,7 +155,7 @@ def beta_at_epoch(
     t_end: int = gin.REQUIRED,
 ) -> float:
     """beta(t) for epoch t = 0, 1, ...: constant, cosine from t_start to t_end, constant."""
-    if t < t_start:
+    if t <= t_start:
         return beta_start
     if t > t_end:
         return beta_end
@@ -185,8 +192,9 @@ def train_vae(
 ) -> VAE:
     """Trains a VAE on all rows, shuffled every epoch; goes on from the folder's checkpoint.
 
-    Writes into `folder`: checkpoint.pt (after every epoch; everything needed to continue bit for
-    bit on the CPU), losses.csv, tensorboard/.
+    Writes into `folder`: checkpoint.pt (after every epoch, in a long one every ten minutes, and
+    when a signal comes; everything needed to continue bit for bit on the CPU), losses.csv,
+    tensorboard/.
 
     Args:
         features: float32 (num_images, 512), on the device to train on (on the CPU possibly a
@@ -195,7 +203,7 @@ def train_vae(
         fingerprint: what the run is made of; a checkpoint with another one is refused.
         epochs: N. batch_size: B. optimizer: "radam" or "adam". betas: its beta_1, beta_2.
         seed: every random number of epoch t follows from (seed, t) alone, so that a checkpoint
-            needs no generator state.
+            after an epoch needs no generator state.
         on_progress: called with the share done, 0..1, after every epoch.
 
     Returns:
@@ -204,6 +212,7 @@ def train_vae(
     Raises:
         UserError: the loss is not finite, there are fewer than two rows, or the checkpoint is
             damaged or of another run.
+        Stopped: a signal came; the step was finished and saved.
     """
     # Event files are written by the tensorboard package alone; imported here because it is slow
     # to import and only training needs it.
@@ -216,34 +225,57 @@ def train_vae(
     vae = VAE(features.shape[1]).to(device)
     optim = _optimizer(optimizer, vae, learning_rate, betas)
     history: list[Epoch] = []
+    within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
     checkpoint = folder / "checkpoint.pt"
     if state := load_checkpoint(checkpoint, fingerprint, device):
         vae.load_state_dict(state["vae"])
         optim.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
-        log.info("continuing after epoch %d of %d", len(history), epochs)
+        within = state.get("within")
+        log.info(
+            "continuing after epoch %d of %d%s", len(history), epochs,
+            f" and step {within['step']} of the next" if within else "",
+        )  # fmt: skip
         del state  # a copy of the weights
-    else:
-        # Curves of an earlier run in this folder would be drawn as one with the new ones.
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
     rows = len(features)
     # A last batch of one row has no variance for batch norm to divide by; it is left out.
     steps = rows // batch_size + (rows % batch_size > 1)
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history))
+    # Written anew from the checkpoint's rows: what a killed run wrote may lack the last ones, and
+    # an earlier run's curves would be drawn as one with these.
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    writer = SummaryWriter(str(folder / "tensorboard"))
+    for row in history:
+        _add_scalars(writer, row)
     bar = progress_bar(
-        total=epochs * steps, initial=len(history) * steps, desc="VAE", unit=" steps",
-        disable=not progress,
+        total=epochs * steps, initial=len(history) * steps + (within["step"] if within else 0),
+        desc="VAE", unit=" steps", disable=not progress,
     )  # fmt: skip
+
+    def save(within: dict[str, Any] | None = None) -> None:
+        state = {
+            "vae": vae.state_dict(),
+            "optimizer": optim.state_dict(),
+            "history": [vars(row) for row in history],
+            "within": within,
+        }
+        save_checkpoint(checkpoint, fingerprint, state)
+
     vae.train()
-    with bar, writer:
+    saved = time.monotonic()
+    with bar, writer, signals.held():
         for t in range(len(history), epochs):
             started = time.monotonic()
             beta = beta_at_epoch(t)
             generator = torch.Generator(device).manual_seed(seed * 1_000_003 + t)
             order = torch.randperm(rows, generator=generator, device=device)
-            sums: Tensor | None = None
-            for step in range(steps):
+            first, sums = 0, torch.zeros((), device=device)
+            if within:
+                first, sums = within["step"], within["sums"]
+                generator.set_state(within["generator"].cpu())
+                started -= within["seconds"]
+                within = None
+            for step in range(first, steps):
                 x = features[order[step * batch_size : (step + 1) * batch_size]]
                 noise = torch.randn(
                     len(x), vae.encoder.mean.out_features, generator=generator, device=device
@@ -254,12 +286,22 @@ def train_vae(
                 loss.backward()
                 optim.step()
                 terms = torch.cat([torch.stack([loss, error]), kl]).detach()
-                sums = terms if sums is None else sums + terms
+                sums = sums + terms
                 bar.update()
-                # Reading a value makes a GPU wait, so not every step.
-                if (step + 1) % 100 == 0 or step + 1 == steps:
+                last, asked = step + 1 == steps, signals.asked()
+                due = asked or time.monotonic() - saved > _CHECKPOINT_SECONDS
+                # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
+                if (step + 1) % 100 == 0 or last or due:
                     _stop_if_not_finite(sums, t, step, folder)
-            assert sums is not None
+                if due and not last:
+                    save({
+                        "step": step + 1, "sums": sums, "generator": generator.get_state(),
+                        "seconds": time.monotonic() - started,
+                    })  # fmt: skip
+                    saved = time.monotonic()
+                    if asked:
+                        what = f"{step + 1} of {steps} steps of epoch {t + 1} are in {checkpoint}"
+                        signals.stop(asked, what)
             means = (sums / steps).tolist()
             kl_means = means[2:]
             row = Epoch(
@@ -267,28 +309,22 @@ def train_vae(
                 round(time.monotonic() - started, 3),
             )  # fmt: skip
             history.append(row)
-            for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
-                writer.add_scalar(name, getattr(row, name), t)
+            _add_scalars(writer, row)
             bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}", refresh=False)
-            rows_so_far = [vars(row) for row in history]
-            state = {
-                "vae": vae.state_dict(),
-                "optimizer": optim.state_dict(),
-                "history": rows_so_far,
-            }
-            save_checkpoint(checkpoint, fingerprint, state)
-            write_csv(folder / "losses.csv", rows_so_far)
+            # First: after the last checkpoint nothing is written again.
+            write_csv(folder / "losses.csv", [vars(row) for row in history])
+            save()
+            saved = time.monotonic()
             on_progress((t + 1) / epochs)
+            if asked := signals.asked():
+                signals.stop(asked, f"{t + 1} of {epochs} epochs are in {checkpoint}")
     return vae.eval()
 
 
-@torch.inference_mode()
-def encode_features(encoder: Encoder, features: Tensor) -> np.ndarray:
-    """The means of all rows: (num_images, 512) -> float32 (num_images, C) on the CPU."""
-    device = encoder.mean.weight.device
-    return np.concatenate(
-        [encoder(rows.to(device))[0].cpu().numpy() for rows in features.split(4096)]
-    )
+@torch.no_grad()
+def encode_features(means: nn.Module, features: Tensor) -> Tensor:
+    """What a module makes of all rows: (num_images, 512) -> (num_images, C), on their device."""
+    return torch.cat([means(rows) for rows in features.split(4096)])
 
 
 def _optimizer(
@@ -303,6 +339,11 @@ def _optimizer(
         vae.parameters(), lr=learning_rate, betas=tuple(betas), foreach=foreach
     )
     return made
+
+
+def _add_scalars(writer: Any, row: Epoch) -> None:
+    for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
+        writer.add_scalar(name, getattr(row, name), row.epoch)
 
 
 def _stop_if_not_finite(sums: Tensor, t: int, step: int, folder: Path) -> None:

@@ -226,7 +226,7 @@ def test_exported_file_stands_alone(tmp_path: Path, shipped: Extractor, images: 
     load_config(Path("public.gin"), ["Encoder.widths=(32,)"])
     encoder = Encoder(512, 5).eval()
     path = tmp_path / "representation" / "pytorch_model.pt"
-    export(shipped, encoder, images, path)
+    export(shipped, torch.nn.Sequential(encoder.hidden, encoder.mean), images, path)
     assert [p.name for p in path.parent.iterdir()] == ["pytorch_model.pt"]
     np.save(tmp_path / "in.npy", as_float(images).numpy())
     script = (

@@ -160,7 +160,9 @@ def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list
 def test_bfloat16_reads_what_float32_reads(shipped: Network) -> None:
     """Close, but not the same: or nothing was computed in bfloat16 at all."""
     network = copy.deepcopy(shipped).eval()
-    images = torch.from_numpy(appearance.render_random(0, np.arange(8), (0, 0, 1), 1.0, threads=1)[0])
+    images = torch.from_numpy(
+        appearance.render_random(0, np.arange(8), (0, 0, 1), 1.0, threads=1)[0]
+    )
     x = images.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         plain: list[Tensor] = []

@@ -1,0 +1,171 @@
+"""refined.gin's way from features to latents: independent components, one beta-VAE per group.
+
+x (N, 512) -> z (N, K), the independent components -> groups of dependent ones -> one latent each
+
+The features are close to a sum with one summand per factor, and over the whole grid the factors are
+independent. Independent component analysis undoes such a sum without a label. But a factor with
+several values takes several components (three of four colours have one each), so that no single
+latent knows it: MIG, SAP and IRS ask for one. Components of one factor depend on each other, those
+of two factors do not: dependent ones form a group, and a beta-VAE with a single latent (section
+2.3's, on the group's components in place of the features) finds the curve that they move along.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import gin
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from sklearn.decomposition import FastICA
+from torch import Tensor, nn
+
+from submission.errors import UserError
+from submission.vae import encode_features, train_vae
+
+log = logging.getLogger(__name__)
+
+_BINS = 12
+
+
+class GroupMeans(nn.Module):
+    """forward: features (B, 512) -> means (B, C), one column per group."""
+
+    def __init__(self, groups: list[nn.Sequential]) -> None:
+        super().__init__()
+        self.groups = nn.ModuleList(groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means: list[Tensor] = []
+        for group in self.groups:
+            means.append(group(x))
+        return torch.cat(means, dim=1)
+
+
+@gin.configurable(denylist=["features", "folder", "fingerprint", "seed", "on_progress"])
+def train_groups(
+    features: Tensor,
+    folder: Path,
+    fingerprint: str,
+    seed: int,
+    on_progress: Callable[[float], None] = lambda share: None,
+    components: int = gin.REQUIRED,
+    groups: int = gin.REQUIRED,
+    sample: int = gin.REQUIRED,
+) -> GroupMeans:
+    """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
+
+    Args:
+        features: float32 (num_images, 512).
+        folder: the run's folder; each group of two or more trains in `group_<number>` below it.
+        fingerprint: what the run is made of.
+        seed: of the sample, of FastICA's start, and of the VAEs (in place of train_vae.seed).
+        on_progress: called with the share done, 0..1.
+        components: K, which share the features' variance of highest rank.
+        groups: C, how many groups and so latents there are.
+        sample: components and groups are found on at most so many images.
+
+    Returns:
+        The means, each of mean 0 and variance 1 over the images, in evaluation mode.
+
+    Raises:
+        UserError: more groups than components, or fewer images than components.
+    """
+    if not groups <= components <= min(features.shape[1], len(features) - 1):
+        raise UserError(
+            f"train_groups.components is {components}, it must be at least train_groups.groups "
+            f"({groups}) and less than the number of images ({len(features)})"
+        )
+    rows = np.random.default_rng(seed).permutation(len(features))[:sample]
+    rows.sort()  # a mapped file is read from front to back
+    x = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
+    unmix, offset = independent_components(x, components, seed)
+    members = dependent_groups(dependence(x @ unmix.T + offset), groups)
+    means: list[nn.Sequential] = []
+    for number, group in enumerate(members):
+        first = nn.Linear(features.shape[1], len(group))
+        first.weight.data = torch.from_numpy(unmix[group]).float()
+        first.bias.data = torch.from_numpy(offset[group]).float()
+        first = first.to(features.device)
+        if len(group) == 1:
+            means.append(nn.Sequential(first))
+        else:
+            log.info("group %d of %d: %d components", number + 1, groups, len(group))
+            below = folder / f"group_{number}"
+            below.mkdir(exist_ok=True)
+            vae = train_vae(
+                encode_features(first, features), below, f"{fingerprint}-{number}", seed=seed
+            )
+            means.append(_standardised(nn.Sequential(first, *vae.means()),
+                                       features))  # fmt: skip
+        on_progress((number + 1) / groups)
+    return GroupMeans(means).eval()
+
+
+def independent_components(
+    x: npt.NDArray[np.float32], components: int, seed: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Principal components of unit variance, rotated to be independent (FastICA).
+
+    Args:
+        x: (n, D).
+
+    Returns:
+        U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1.
+    """
+    centre = x.mean(axis=0, dtype=np.float64)
+    centred = x - centre
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
+    variances, axes = variances[::-1][:components], axes[:, ::-1][:, :components]
+    whiten = (axes / np.sqrt(variances)).T
+    ica = FastICA(whiten=False, max_iter=1000, random_state=seed).fit(centred @ whiten.T)
+    unmix = ica.components_ @ whiten
+    return unmix, -unmix @ centre
+
+
+def dependence(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mutual information of each pair of columns over the log of the number of bins.
+
+    Args:
+        z: (n, K); each column is cut into bins of equal shares.
+
+    Returns:
+        (K, K), from 0, independent, to 1, the same; the diagonal is 1.
+    """
+    quantiles = np.linspace(0, 1, _BINS + 1)[1:-1]
+    binned = [np.searchsorted(np.quantile(column, quantiles), column) for column in z.T]
+    result = np.eye(len(binned))
+    for i, first in enumerate(binned):
+        for j, second in enumerate(binned[:i]):
+            joint = np.bincount(first * _BINS + second, minlength=_BINS**2) / len(z)
+            joint = joint.reshape(_BINS, _BINS)
+            apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+            seen = joint > 0
+            information = (joint[seen] * np.log(joint[seen] / apart[seen])).sum()
+            result[i, j] = result[j, i] = information / np.log(_BINS)
+    return result
+
+
+def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[list[int]]:
+    """Joins the two groups that depend most, on average over their pairs, until so many are left.
+
+    Returns:
+        The members of each group, the groups in the order of their first members.
+    """
+    tree = linkage(squareform(1 - dependence, checks=False), method="average")
+    labels = fcluster(tree, groups, criterion="maxclust").tolist()
+    return [[i for i, own in enumerate(labels) if own == label] for label in dict.fromkeys(labels)]
+
+
+def _standardised(means: nn.Sequential, features: Tensor) -> nn.Sequential:
+    """The last layer rescaled so that its output has mean 0 and variance 1."""
+    out = encode_features(means.eval(), features).double()
+    last = means[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias.copy_((last.bias - out.mean(dim=0)) / out.std(dim=0))
+        last.weight.div_(out.std(dim=0))
+    return means

@@ -1,0 +1,80 @@
+"""SIGTERM and Ctrl-C: a training finishes its step and saves, anything else just ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_asked = 0
+_held = False
+
+
+class Stopped(SystemExit):
+    """Ends the process with 128 + the signal's number; its text says what was saved."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.code = 128 + number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Around a command's work: the first signal leads to Stopped, whose text is printed; a second
+    one ends the process at once. A signal that the caller ignores (nohup) stays ignored."""
+    global _asked
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, _handle)
+    try:
+        yield
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr, flush=True)
+        raise
+    finally:
+        _asked = 0
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside it a signal waits until the loop asks `asked` and calls `stop`, or until the end."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _asked:
+        stop(_asked)
+
+
+def asked() -> int:
+    """The number of the signal that has asked for the end; 0 for none."""
+    return _asked
+
+
+def stop(number: int, saved: str = "finished stages are kept") -> NoReturn:
+    """Ends the run with one sentence, in which `saved` is the clause that says what stands.
+
+    Raises:
+        Stopped: always.
+    """
+    name = signal.Signals(number).name
+    raise Stopped(f"stopped by {name}: {saved}; the same command goes on from there", number)
+
+
+def _handle(number: int, frame: object) -> None:
+    global _asked
+    _asked = number
+    # torchrun passes on what the terminal has sent to all, and kills after 30 seconds by itself.
+    again = signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL
+    for each in _SIGNALS:
+        if signal.getsignal(each) == _handle:
+            signal.signal(each, again)
+    if not _held:
+        stop(number)

@@ -1,0 +1,109 @@
+"""Unsupervised Disentanglement Ranking (Duan et al., arXiv 1905.12614): which of several trained
+models disentangles best, judged without a label.
+
+Disentangled models are alike, up to the order and the signs of their latents; entangled ones are
+each entangled in its own way. So a model is as good as its latents agree with the others'.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+# A latent whose mean KL is at least this is "informative" in the paper.
+_INFORMATIVE_KL = 0.01
+
+
+def informative(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which latents of means (n, C) carry information, bool (C,).
+
+    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, and where nothing is carried both are
+    0; so the exported means are enough to tell.
+    """
+    return (codes.astype(np.float64) ** 2).mean(axis=0) / 2 >= _INFORMATIVE_KL
+
+
+def similarity(
+    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Absolute Spearman correlation of each latent of one model with each of the other.
+
+    Args:
+        first: means (n, C1) of one model. second: (n, C2) of the other, on the same images.
+
+    Returns:
+        R (C1, C2) in 0..1; 0 where a latent is constant.
+    """
+    ranks = [rankdata(codes, axis=0) for codes in (first, second)]
+    ranks = [r - r.mean(axis=0) for r in ranks]
+    norms = [np.sqrt((r**2).sum(axis=0)) for r in ranks]
+    product = np.abs(ranks[0].T @ ranks[1])
+    scale = np.outer(*norms)
+    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+
+
+def agreement(
+    r: npt.NDArray[np.float64],
+    informative_a: npt.NDArray[np.bool_],
+    informative_b: npt.NDArray[np.bool_],
+) -> float:
+    """The paper's equation for UDR_ij, of two models with similarities R:
+
+        1/(d_a + d_b) (sum_b r_b^2 I(b) / sum_a R(a, b) + sum_a r_a^2 I(a) / sum_b R(a, b))
+
+    with r_b = max_a R(a, b), r_a = max_b R(a, b), I whether a latent is informative and d how many
+    are; as in the authors' code the sums are over informative latents alone. 1 where each of one
+    resembles exactly one of the other; 0 where a model has none.
+    """
+    r = r[informative_a][:, informative_b]
+    if r.size == 0:
+        return 0.0
+    total = 0.0
+    for sums, best in ((r.sum(axis=0), r.max(axis=0)), (r.sum(axis=1), r.max(axis=1))):
+        total += float(np.divide(best**2, sums, out=np.zeros_like(sums), where=sums > 0).sum())
+    return total / sum(r.shape)
+
+
+def ranking(
+    codes: Sequence[npt.NDArray[np.float32]], informative: Sequence[npt.NDArray[np.bool_]]
+) -> npt.NDArray[np.float64]:
+    """Pairwise UDR.
+
+    Args:
+        codes: each model's means (n, C) on the same images; at least two models.
+        informative: for each model which latents are, bool (C,).
+
+    Returns:
+        (models, models), symmetric, NaN on the diagonal. A model's UDR is its row's median.
+    """
+    count = len(codes)
+    pairs = np.full((count, count), np.nan)
+    for i in range(count):
+        for j in range(i):
+            r = similarity(codes[i], codes[j])
+            pairs[i, j] = pairs[j, i] = agreement(r, informative[i], informative[j])
+    return pairs
+
+
+def scores(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Each model's UDR: the median over the other models."""
+    return np.nanmedian(pairs, axis=1)
+
+
+def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000) -> float:
+    """Share of draws in which the best model stays the best, its and the others' judges (the other
+    models) drawn anew with replacement: 1/models is a coin's, 1 is sure."""
+    count = len(pairs)
+    best = int(np.argmax(scores(pairs)))
+    generator = np.random.default_rng(seed)
+    stays = 0
+    for _ in range(draws):
+        judges = generator.integers(count, size=count)
+        with np.errstate(all="ignore"):
+            drawn = np.array([
+                np.median(row[judges[judges != i]]) if np.any(judges != i) else np.nan
+                for i, row in enumerate(pairs)
+            ])  # fmt: skip
+        stays += int(np.nanargmax(drawn)) == best
+    return stays / draws

@@ -1,0 +1,119 @@
+"""Independent components, groups and one latent each, on features whose make-up is known."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gin
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mutual_info_score
+from sklearn.tree import DecisionTreeClassifier
+
+from submission import separate
+from submission.config import load_config
+from submission.errors import UserError
+from submission.vae import encode_features
+
+SIZES = (5, 8, 2)  # a factor with five unordered values, one with eight in a row, one with two
+
+
+@pytest.fixture(autouse=True)
+def _small() -> Iterator[None]:
+    load_config(
+        Path("refined.gin"),
+        ["train_groups.components=7", "train_groups.groups=3", "train_vae.epochs=25",
+         "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12"],
+    )  # fmt: skip
+    yield
+    gin.clear_config()
+
+
+def factors() -> np.ndarray:
+    grid = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
+    return np.tile(grid, (50, 1))
+
+
+def features() -> torch.Tensor:
+    """A sum over the factors: five corners, a bent line in the plane, two points; and noise."""
+    rng = np.random.default_rng(0)
+    values = factors()
+    angle = np.pi * values[:, 1] / 9
+    parts = [
+        np.eye(5)[values[:, 0]], np.stack([np.cos(angle), np.sin(angle)], 1) * 1.5,
+        values[:, 2:] * 2.0 - 1,
+    ]  # fmt: skip
+    directions = np.linalg.qr(rng.normal(size=(512, 8)))[0]
+    x = np.concatenate(parts, axis=1) @ directions.T + 0.01 * rng.normal(size=(len(values), 512))
+    return torch.from_numpy(x.astype(np.float32))
+
+
+def test_each_latent_knows_one_factor_and_nothing_of_the_others(tmp_path: Path) -> None:
+    """A tree on a single latent reads its factor, whatever the order of the values along it, and
+    of the other factors no more than a guess does."""
+    x = features()
+    means = separate.train_groups(x, tmp_path, "here", seed=0)
+    codes = encode_features(means, x).numpy()
+    assert codes.shape == (len(x), 3)
+    assert codes.dtype == np.float32
+    np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(codes.std(axis=0), 1, atol=1e-3)
+    share = np.empty((3, 3))
+    order = np.random.default_rng(1).permutation(len(x))
+    learn, test = order[:2000], order[2000:]
+    for latent in range(3):
+        for factor in range(3):
+            tree = DecisionTreeClassifier(max_leaf_nodes=16).fit(
+                codes[learn, latent : latent + 1], factors()[learn, factor]
+            )
+            share[latent, factor] = tree.score(
+                codes[test, latent : latent + 1], factors()[test, factor]
+            )
+    own = share.argmax(axis=0)
+    assert sorted(own) == [0, 1, 2]
+    for factor, latent in enumerate(own):
+        assert share[latent, factor] > 0.95
+        assert max(np.delete(share[:, factor], latent)) < 1 / SIZES[factor] + 0.15
+
+
+def test_the_same_seed_gives_the_same_latents(tmp_path: Path) -> None:
+    x = features()
+    codes = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        codes.append(encode_features(separate.train_groups(x, tmp_path / name, "f", 3), x))
+    assert torch.equal(codes[0], codes[1])
+
+
+def test_dependence_is_the_mutual_information_of_binned_columns() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=5000)
+    z = np.stack([a, a**2 + 0.1 * rng.normal(size=5000), rng.normal(size=5000)], axis=1)
+    measured = separate.dependence(z)
+    binned = [np.argsort(np.argsort(column)) * 12 // 5000 for column in z.T]
+    for i in range(3):
+        for j in range(i):
+            expected = mutual_info_score(binned[i], binned[j]) / np.log(12)
+            assert measured[i, j] == measured[j, i] == pytest.approx(expected, abs=2e-3)
+    assert measured[1, 0] > 0.3
+    assert measured[2, 0] < 0.01
+
+
+def test_what_depends_most_is_joined_first() -> None:
+    """By hand: {1, 3} at .5, then {0, 4} at .3; 2 would join at an average of .1."""
+    table = np.eye(5)
+    for i, j, value in ((1, 3, 0.5), (0, 4, 0.3), (2, 1, 0.2), (2, 3, 0.0)):
+        table[i, j] = table[j, i] = value
+    assert separate.dependent_groups(table, 5) == [[0], [1], [2], [3], [4]]
+    assert separate.dependent_groups(table, 4) == [[0], [1, 3], [2], [4]]
+    assert separate.dependent_groups(table, 3) == [[0, 4], [1, 3], [2]]
+    assert separate.dependent_groups(table, 2) == [[0, 4], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(("components", "groups"), [(3, 4), (600, 4)])
+def test_sizes_that_cannot_be_are_refused(tmp_path: Path, components: int, groups: int) -> None:
+    with gin.unlock_config():
+        gin.bind_parameter("train_groups.components", components)
+        gin.bind_parameter("train_groups.groups", groups)
+    with pytest.raises(UserError, match=f"train_groups.components is {components}"):
+        separate.train_groups(features(), tmp_path, "here", seed=0)

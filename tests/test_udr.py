@@ -1,0 +1,53 @@
+"""The ranking without labels: by hand, and on models whose worth is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from submission import udr
+
+ALL = np.ones(3, bool)
+
+
+def test_two_models_by_hand() -> None:
+    """R = (1 0 0; 0 .5 .5; 0 0 0), all informative but the third of the first model.
+
+    Columns: 1/1, .25/.5, .25/.5; rows: 1/1, .25/1; (2 + 1.25) / (2 + 3) = .65.
+    """
+    r = np.array([[1, 0, 0], [0, 0.5, 0.5], [0, 0, 0]])
+    assert udr.agreement(r, np.array([True, True, False]), ALL) == pytest.approx(0.65)
+    assert udr.agreement(r.T, ALL, np.array([True, True, False])) == pytest.approx(0.65)
+    assert udr.agreement(np.eye(3), ALL, ALL) == 1
+    assert udr.agreement(np.eye(3), ~ALL, ALL) == 0
+
+
+def test_similarity_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(200, 3)), rng.normal(size=(200, 2))
+    first[:, 2] = 7  # constant: like nothing
+    second[:, 0] = np.exp(first[:, 0])
+    r = udr.similarity(first.astype(np.float32), second.astype(np.float32))
+    assert r[0, 0] == pytest.approx(1)
+    assert (r[2] == 0).all()
+    assert r[1, 1] == pytest.approx(abs(spearmanr(first[:, 1], second[:, 1])[0]), abs=1e-6)
+
+
+def test_disentangled_models_come_before_entangled_ones() -> None:
+    """Four models see three sources as they are, permuted, warped and with signs; three more see
+    a rotation each."""
+    rng = np.random.default_rng(0)
+    sources = rng.uniform(-1, 1, size=(2000, 3))
+    good = [np.tanh(sources[:, rng.permutation(3)] * rng.choice([-1, 1], 3)) for _ in range(4)]
+    bad = [sources @ np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(3)]
+    pairs = udr.ranking([*good, *bad], [ALL] * 7)
+    scores = udr.scores(pairs)
+    assert scores[:4].min() > scores[4:].max()
+    assert np.isnan(np.diag(pairs)).all()
+    # Four equally good ones: which is the best is a matter of chance, that it is one of them not.
+    assert udr.confidence(udr.ranking([good[0], *bad], [ALL] * 4)) < 1
+    assert 0 < udr.confidence(pairs) <= 1
+
+
+def test_identical_models_agree_fully() -> None:
+    codes = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    assert udr.scores(udr.ranking([codes] * 3, [ALL] * 3)) == pytest.approx(1, abs=0.1)
