@@ -1,0 +1,466 @@
+"""`report`: one run as one HTML file that needs nothing else: did this gin line help, and why.
+
+The page holds its pictures and no script, so it can be mailed, and opened without a network.
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+import logging
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import joblib
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from submission import paths, scoring
+from submission.data import FACTOR_NAMES, Dataset, find_file, open_dataset, open_file
+from submission.encode import codes_of
+from submission.errors import UserError
+from submission.features import pick_device
+from submission.picture import NAMES, plt
+from submission.progress import progress_bar
+from submission.stages import write_text
+
+# These have been imported, under the stand-ins for TensorFlow, by submission.scoring.
+from disentanglement_lib.evaluation.metrics import dci, utils  # isort: skip
+
+log = logging.getLogger(__name__)
+
+# A latent whose mean KL is below this carries nothing; losses.csv counts by the same threshold.
+INACTIVE_KL = 0.01
+# DCI's fits on the official 10,000 points take most of the scoring; a picture needs fewer.
+IMPORTANCE_POINTS = 2000
+QUANTILES = np.linspace(0.02, 0.98, 9)
+_INK = "#123456"  # what stands for the page's own text colour until the SVG is written
+_BLUE, _GREY = "#3d8fd6", "#8a8a8a"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says: scores.json, config.gin, losses.csv and stages.json (the last
+    three empty where there is no such file)."""
+
+    folder: Path
+    scores: dict[str, Any]
+    config: str
+    losses: list[dict[str, float]]
+    stages: dict[str, dict[str, float]]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def headline(self) -> dict[str, float]:
+        values: dict[str, float] = self.scores["scores"]["headline"]
+        return values
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder, with scores")
+    parser.add_argument("--baseline", type=Path, help="folder of another run to compare it with")
+    parser.add_argument("--dataset", help="default: the one that the scores name")
+    parser.add_argument(
+        "--data", type=Path,
+        help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    parser.add_argument("--out", type=Path, help="html file; default: report.html in the run")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the report.
+
+    Raises:
+        UserError: no such run, a run without scores or model, or not the data set of its scores.
+    """
+    this = read_run(args.run)
+    baseline = read_run(args.baseline) if args.baseline else None
+    out = args.out or args.run / "report.html"
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
+    dataset = _dataset_of(this, args.data, args.dataset)
+    codes = codes_of(paths.model_path(args.run), dataset, pick_device(args.device))
+    write_text(out, page(this, baseline, dataset, codes))
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
+
+
+def read_run(folder: Path) -> Run:
+    """Reads what a run left in its folder.
+
+    Raises:
+        UserError: no such folder, no scores in it, or a file of it is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run {folder}: name the folder that `run` or `train` wrote")
+    file = folder / "scores.json"
+    if not file.is_file():
+        raise UserError(
+            f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
+            f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
+        )
+    config, losses, stages = (folder / n for n in ("config.gin", "losses.csv", "stages.json"))
+    try:
+        scores = json.loads(file.read_text())
+        for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
+            if not all(isinstance(value, float) for value in part["headline"].values()):
+                raise ValueError("a score is no number")
+        if scores["scores"]["settings"].keys() != scoring.OFFICIAL.keys():
+            raise ValueError("settings are missing")
+        if len(scores["data"]["factor_sizes"]) != len(FACTOR_NAMES):
+            raise ValueError("factor_sizes are missing")
+        file = config
+        text = file.read_text() if file.is_file() else ""
+        file = losses
+        rows = []
+        if file.is_file():
+            with open(file, newline="") as lines:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+        file = stages
+        times = json.loads(file.read_text()) if file.is_file() else {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} cannot be read ({type(error).__name__}: {error}): train or score the run again"
+        ) from error
+    return Run(folder, scores, text, rows, times)
+
+
+def _dataset_of(this: Run, folder: Path | None, name: str | None) -> Dataset:
+    """The data set that the scores were measured on."""
+    said = this.scores["data"]
+    sizes = tuple(said["factor_sizes"])
+    name = name or said["name"].split()[-1]  # "a rendered stand-in for mpi3d_real"
+    # Where `run` leaves the stand-in that it renders.
+    rendered = paths.home() / "stand_in" / f"real_axis_steps_{sizes[-1]}"
+    rendered = rendered / "mpi3d_real" / "mpi3d_real.npz"
+    official = find_file(paths.data_folder(), name)[1]
+    if folder is None and official is None and said["stand_in"] and rendered.is_file():
+        dataset = open_file(rendered, "mpi3d_real")
+    else:
+        dataset = open_dataset(folder or paths.data_folder(), name)
+    if dataset.factor_sizes != sizes or (dataset.stand_in is not None) != said["stand_in"]:
+        raise UserError(
+            f"{dataset.path} is not what {this.folder} was scored on ({said['name']}, "
+            f"{' x '.join(map(str, sizes))}): name its folder with --data"
+        )
+    return dataset
+
+
+def page(this: Run, baseline: Run | None, dataset: Dataset, codes: NDArray[np.float32]) -> str:
+    """The report as HTML.
+
+    Args:
+        this: the run. baseline: another one, or None.
+        dataset: a whole grid.
+        codes: (num_images, C) the run's means, in data-set order.
+    """
+    settings = this.scores["scores"]["settings"]
+    scoring.load_settings(quick=this.scores["scores"]["counts"] != "official")
+    grid = scoring.GridRepresentations(codes, dataset.factor_sizes)
+    information = mutual_information(grid, settings["mig.num_train"], settings["mig.batch_size"])
+    points = min(settings["dci.num_train"], IMPORTANCE_POINTS)
+    importance = gbt_importance(grid, points, settings["dci.batch_size"])
+    active = active_latents(codes)
+    top_two = np.sort(information, axis=0)[::-1][:2]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        this=this,
+        baseline=baseline,
+        stand_in=dataset.stand_in is not None,
+        names=NAMES,
+        scores=_score_rows(this, baseline),
+        obstacles=_obstacles(this, baseline) if baseline else [],
+        changes=_changed_lines(this, baseline) if baseline else [],
+        factors=FACTOR_NAMES,
+        active=active.tolist(),
+        inactive_kl=INACTIVE_KL,
+        information=information.tolist(),
+        gaps=(top_two[0] - top_two[1]).tolist(),
+        mig_points=settings["mig.num_train"],
+        importance=importance.tolist(),
+        per_latent=dci.disentanglement_per_code(importance).tolist(),
+        points=points,
+        dci_points=settings["dci.num_train"],
+        curves=_curves(this, baseline) if this.losses else None,
+        histograms=_histograms(codes, active),
+        traversals=_traversals(dataset, codes, active),
+        quantiles=QUANTILES.tolist(),
+        seconds=sum(row["seconds"] for row in this.stages.values()),
+        longest=max((row["seconds"] for row in this.stages.values()), default=0) or 1,
+    )
+
+
+def active_latents(codes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the latents (n, C) carry something: bool (C,).
+
+    The export holds means and no variances, so the mean KL cannot be had, but a lower bound:
+    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, whose mean is at least half the
+    variance of mu.
+    """
+    return np.asarray(codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL)
+
+
+def mutual_information(
+    grid: scoring.GridRepresentations, points: int, batch_size: int
+) -> NDArray[np.float64]:
+    """What MIG looks at: (C, 7), each factor's column divided by that factor's entropy.
+
+    The points are those that MIG draws, the functions are the library's, settings bound by gin.
+    """
+    codes, factors = utils.generate_batch_factor_code(
+        grid, scoring.identity, points, np.random.RandomState(0), batch_size
+    )
+    information = utils.discrete_mutual_info(utils.make_discretizer(codes), factors)
+    return np.asarray(information / utils.discrete_entropy(factors))
+
+
+def gbt_importance(
+    grid: scoring.GridRepresentations, points: int, batch_size: int
+) -> NDArray[np.float64]:
+    """What DCI looks at: (C, 7), how much each latent serves boosted trees that read a factor.
+
+    Each factor's column sums to 1. The points are the first of those that DCI draws, and the fits
+    are seeded as in scoring, so with DCI's own number of points this is its own matrix.
+    """
+    x, y = utils.generate_batch_factor_code(
+        grid, scoring.identity, points, np.random.RandomState(0), batch_size
+    )
+    matrix = np.zeros((x.shape[0], y.shape[0]))
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        # The test points give accuracies that are not shown: a few of the same will do.
+        fits = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", max_nbytes=None)(
+            joblib.delayed(scoring._factor_importance)(
+                i, x, y[i : i + 1], x[:, :9], y[i : i + 1, :9]
+            )
+            for i in range(len(y))
+        )
+        for i, column, *_ in progress_bar(
+            iterable=fits, total=len(y), desc=f"importance, {points:,} points", unit=" factors"
+        ):
+            matrix[:, i] = column
+    return matrix
+
+
+def traverse(
+    codes: NDArray[np.float32], active: NDArray[np.bool_], anchor: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each active latent the images nearest to codes that differ from an anchor's in it alone.
+
+    Args:
+        codes: (n, C). active: (C,), which latents are moved and measured in. anchor: a row.
+
+    Returns:
+        rows (A, Q) of the images whose codes are nearest to the anchor's with the one latent at
+        QUANTILES of all its values, and how far they are (A, Q): Euclidean, each latent in units
+        of its standard deviation.
+    """
+    scaled = codes[:, active].astype(np.float64)
+    scaled /= scaled.std(axis=0)
+    latents = scaled.shape[1]
+    targets = np.tile(scaled[anchor], (latents, len(QUANTILES), 1))
+    for j in range(latents):
+        targets[j, :, j] = np.quantile(scaled[:, j], QUANTILES)
+    targets = targets.reshape(-1, latents)
+    best = np.full(len(targets), np.inf)
+    rows = np.zeros(len(targets), dtype=np.int64)
+    for begin in range(0, len(scaled), 8192):
+        part = scaled[begin : begin + 8192]
+        # Without the targets' own squares, which decide nothing.
+        distance = (part**2).sum(axis=1)[:, None] - 2 * part @ targets.T
+        nearest = distance.argmin(axis=0)
+        value = distance[nearest, np.arange(len(targets))]
+        rows[value < best] = begin + nearest[value < best]
+        best = np.minimum(best, value)
+    far = np.sqrt(((scaled[rows] - targets) ** 2).sum(axis=1))
+    return rows.reshape(latents, -1), far.reshape(latents, -1)
+
+
+def _traversals(
+    dataset: Dataset, codes: NDArray[np.float32], active: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """The anchor's and each active latent's strip of images, and what changes along it."""
+    sizes = dataset.factor_sizes
+    # The same image in every report on a data set, so that reports can be laid side by side.
+    anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
+    rows, far = traverse(codes, active, anchor)
+    wanted = np.unique(np.append(rows, anchor))
+    images = dict(zip(wanted.tolist(), _images(dataset, wanted), strict=True))
+    strips = []
+    for latent, row, distance in zip(np.flatnonzero(active), rows, far, strict=True):
+        values = np.unravel_index(row, sizes)
+        changing = [
+            f"{name} ({len(np.unique(v))} values)"
+            for name, v in zip(FACTOR_NAMES, values, strict=True)
+            if len(np.unique(v)) > 1
+        ]
+        strips.append(
+            {
+                "latent": int(latent),
+                "png": _png(np.concatenate([images[i] for i in row.tolist()], axis=1)),
+                "changing": changing,
+                "far": float(distance.max()),
+            }
+        )
+    return {"anchor": anchor, "anchor_png": _png(images[anchor]), "strips": strips}
+
+
+def _images(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Single images (n, 64, 64, 3) by ascending row; a compressed file is read through for them."""
+    if dataset.offset is not None:
+        return np.array(dataset.array()[rows])
+    found, begin = [], 0
+    for batch in dataset.batches(1024):
+        found.append(batch[rows[(rows >= begin) & (rows < begin + len(batch))] - begin])
+        begin += len(batch)
+    return np.concatenate(found)
+
+
+def _score_rows(this: Run, baseline: Run | None) -> list[dict[str, Any]]:
+    """One row per metric and, where all five are there, their sum."""
+    columns = {
+        "this": this.headline,
+        "baseline": baseline.headline if baseline else {},
+        "ideal": (this.scores["ideal_code"] or {"headline": {}})["headline"],
+        "paper": this.scores["paper"]["headline"],
+    }
+    rows: list[dict[str, Any]] = [
+        {"name": name, **{key: column.get(metric) for key, column in columns.items()}}
+        for metric, name in NAMES.items()
+        if metric in this.headline
+    ]
+    if len(rows) == len(NAMES):
+        sums = {
+            key: sum(column.values()) if column.keys() >= NAMES.keys() else None
+            for key, column in columns.items()
+        }
+        rows.append({"name": "sum", **sums})
+    return rows
+
+
+def _obstacles(this: Run, baseline: Run) -> list[str]:
+    """Why two runs' scores cannot be compared."""
+    found = []
+    if this.scores["data"] != baseline.scores["data"]:
+        found.append("they were measured on different data")
+    if this.scores["scores"]["settings"] != baseline.scores["scores"]["settings"]:
+        found.append("their metric settings differ")
+    return found
+
+
+def _changed_lines(this: Run, baseline: Run) -> list[str]:
+    """The bindings that only one of the two configurations has: "- old", "+ new"."""
+    new, old = (_bindings(text) for text in (this.config, baseline.config))
+    keys = sorted({key for key, _ in new ^ old})
+    return [
+        f"{sign} {key} = {value}"
+        for name in keys
+        for sign, side in (("-", old - new), ("+", new - old))
+        for key, value in sorted(side)
+        if key == name
+    ]
+
+
+def _bindings(config: str) -> set[tuple[str, str]]:
+    """(parameter, value) of gin's operative configuration; long values go over several lines."""
+    joined = re.sub(r"\\\n\s*", "", config)
+    lines = re.findall(r"^([\w./]+) =((?:.*)(?:\n[ \t]+.*)*)", joined, re.MULTILINE)
+    return {(key, " ".join(value.split())) for key, value in lines}
+
+
+def _curves(this: Run, baseline: Run | None) -> Markup:
+    panels = {
+        "squared error": "squared_error", "KL, summed over latents": "kl", "beta": "beta",
+        "active latents": "active_latents",
+    }  # fmt: skip
+    with _style("curves"):
+        figure, axes = plt.subplots(1, 4, figsize=(11.5, 2.6))
+        for axis, (title, column) in zip(axes, panels.items(), strict=True):
+            # The baseline below, so that a curve on top of it is still seen.
+            if baseline and baseline.losses:
+                _curve(axis, baseline, column, color=_GREY, linestyle="--", label=baseline.name)
+            _curve(axis, this, column, color=_BLUE, label=this.name)
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("epoch", fontsize=8)
+            if column in ("squared_error", "kl"):
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_locator(NullLocator())
+            else:
+                axis.set_ylim(bottom=0)
+        if baseline and baseline.losses:
+            axes[0].legend(fontsize=7, frameon=False)
+        figure.tight_layout()
+        return _svg(figure, "Learning curves")
+
+
+def _curve(axis: plt.Axes, one: Run, column: str, **style: Any) -> None:
+    axis.plot([row["epoch"] + 1 for row in one.losses], [row[column] for row in one.losses],
+              linewidth=1.6, **style)  # fmt: skip
+
+
+def _histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
+    edge = float(np.quantile(np.abs(codes[:: max(1, len(codes) // 100_000)]), 0.999)) or 1.0
+    bins = np.linspace(-edge, edge, 60)
+    lines = math.ceil(len(active) / 8)
+    with _style("histograms"):
+        figure, axes = plt.subplots(lines, 8, figsize=(11.5, 1.35 * lines + 0.3), squeeze=False)
+        for axis in axes.flat[len(active) :]:
+            axis.set_axis_off()
+        for j, axis in enumerate(axes.flat[: len(active)]):
+            counts, _ = np.histogram(codes[:, j].clip(-edge, edge), bins)
+            axis.stairs(counts, bins, fill=True, color=_BLUE if active[j] else _GREY)
+            mark = "" if active[j] else " inactive"
+            axis.set_title(f"latent {j}{mark}", fontsize=8)
+            axis.set_yticks([])
+            axis.tick_params(labelsize=7)
+        figure.supxlabel("mean of the latent for an image", fontsize=8)
+        figure.supylabel("images", fontsize=8)
+        figure.tight_layout()
+        return _svg(figure, "Histograms of the latents")
+
+
+def _style(salt: str) -> Any:
+    """Text and lines in _INK on nothing. `salt` keeps the ids of two pictures on a page apart."""
+    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif",
+        "figure.facecolor": "none", "axes.facecolor": "none",
+        "axes.spines.top": False, "axes.spines.right": False,
+    }  # fmt: skip
+    return matplotlib.rc_context(style | dict.fromkeys(ink, _INK))
+
+
+def _svg(figure: plt.Figure, title: str) -> Markup:
+    """A figure as an <svg> element of the page, in the page's text colour."""
+    text = io.StringIO()
+    figure.savefig(
+        text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    plt.close(figure)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)  # "axes_1", the same in each picture
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    """An image (h, w, 3) as the address of an <img>."""
+    file = io.BytesIO()
+    plt.imsave(file, image, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,319 @@
+"""The report, against codes whose picture is known, the scores and the library's own functions."""
+
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from submission import report, scoring
+from submission.data import FACTOR_NAMES
+
+from disentanglement_lib.evaluation.metrics import dci, mig, utils  # isort: skip
+
+PROJECT = Path(__file__).resolve().parent.parent
+SIZES = (3, 2, 2, 2, 2, 3, 2)
+FACTORS = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
+# Elements that HTML closes by itself.
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element closed in order; keeps tables' cells and addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.cell_open = False
+        self.attributes: list[tuple[str, str]] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.cell_open = True
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.cell_open = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.cell_open:
+            self.tables[-1][-1][-1] += data
+
+
+class ReadsPixels(torch.nn.Module):
+    """Latent j is pixel (0, j), standardised: factor j for j < 7, and latent 7 a constant."""
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, mean: list[float], sd: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("sd", torch.tensor(sd))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images[:, 0, 0, :8] * 255 - self.mean) / self.sd
+
+
+def environment(world: Path) -> dict[str, str]:
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBMISSION"))
+    }
+    return {**kept, "SUBMISSION_HOME": str(world), "PYTHONPATH": str(PROJECT)}
+
+
+def call(world: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "submission", *command],
+        env=environment(world), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set whose images say their factors, and a scored run whose latent j is factor j."""
+    world = tmp_path_factory.mktemp("report")
+    images = np.zeros((len(FACTORS), 64, 64, 3), np.uint8)
+    images[:, 0, :7, 0] = FACTORS
+    images[:, 32:, :, 1] = (FACTORS * [60, 20, 10, 5, 2, 1, 1]).sum(axis=1)[:, None, None]
+    folder = world / "dataset" / "mpi3d_real"
+    folder.mkdir(parents=True)
+    np.savez(
+        folder / "mpi3d_real.npz", images=images, factor_sizes=np.array(SIZES),
+        stand_in=np.array("made <by> a test"),
+    )  # fmt: skip
+    run = world / "runs" / "known"
+    (run / "representation").mkdir(parents=True)
+    model = ReadsPixels([*FACTORS.mean(axis=0), 0.0], [*FACTORS.std(axis=0), 1.0])
+    torch.jit.script(model).save(str(run / "representation" / "pytorch_model.pt"))
+    done = call(world, "score", "--quick", "--name", "known", "--metrics", "mig,dci,sap,factor_vae")
+    assert done.returncode == 0, done.stderr
+    (run / "config.gin").write_text(
+        "# as run\ntrain_vae.seed = 0\nEncoder.widths = \\\n    (8, 8)\n"
+    )
+    (run / "losses.csv").write_text(
+        "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"
+        "0,0.1,9.0,8.0,3.0,8,1.0\n1,0.2,5.0,4.0,2.0,7,1.0\n"
+    )
+    (run / "stages.json").write_text('{"features": {"seconds": 12.5, "peak_mib": 1234}}')
+    done = call(world, "report", "--run", str(run))
+    assert done.returncode == 0, done.stderr
+    return world
+
+
+@pytest.fixture(scope="session")
+def page(world: Path) -> Page:
+    return Page((world / "runs/known/report.html").read_text(encoding="utf-8"))
+
+
+def table(page: Page, head: str) -> list[list[str]]:
+    return next(table for table in page.tables if head in " ".join(table[0]))
+
+
+def heat(page: Page, rows: int) -> list[np.ndarray]:
+    """The two heat maps' numbers, (rows, 7) each."""
+    maps = [table for table in page.tables if "object color" in table[0]]
+    return [np.array([[float(c) for c in r[1:8]] for r in t[1 : rows + 1]]) for t in maps]
+
+
+def test_the_page_is_whole_and_needs_nothing_else(page: Page, world: Path) -> None:
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert len(page.ids) == len(set(page.ids))
+    for name, value in page.attributes:
+        assert "//" not in value or value.startswith("data:image/png;base64,"), (name, value)
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/png;base64,", "#"))
+    assert "//" not in re.sub(r"base64,[^\"]*", "", page.text)
+    for anchor in re.findall(
+        r"(?:href=\"|url\()#([\w-]+)", (world / "runs/known/report.html").read_text()
+    ):
+        assert anchor in page.ids
+    for heading in ("Scores", "Learning curves", "Mutual", "Importance", "Traversals", "Time and"):
+        assert heading in page.text
+    assert "1,234" in page.text
+    assert "12.5" in page.text
+
+
+def test_a_stand_in_is_called_one(page: Page) -> None:
+    assert "Run known, on a stand-in, not on MPI3D" in page.text
+    head = table(page, "metric")[0]
+    assert "stand-in, NOT MPI3D" in head[1]
+    assert "QUICK" in page.text
+
+
+def test_the_scores_are_those_of_scores_json(page: Page, world: Path) -> None:
+    written = json.loads((world / "runs/known/scores.json").read_text())
+    rows = {row[0]: row[1:] for row in table(page, "metric")[1:]}
+    names = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "mig": "MIG"}
+    assert set(rows) == set(names.values())
+    for metric, name in names.items():
+        columns = (written["scores"], written["ideal_code"], written["paper"])
+        assert rows[name] == [f"{column['headline'][metric]:.3f}" for column in columns]
+
+
+def test_a_latent_per_factor_gives_the_diagonal(page: Page, world: Path) -> None:
+    information, importance = heat(page, 8)
+    np.testing.assert_allclose(information, np.eye(8)[:, :7], atol=0.03)
+    np.testing.assert_allclose(importance, np.eye(8)[:, :7], atol=0.01)
+    # The gaps below the map are MIG's summands.
+    gaps = next(t for t in page.tables if "object color" in t[0])[-1]
+    score = json.loads((world / "runs/known/scores.json").read_text())["scores"]["headline"]["mig"]
+    assert np.mean([float(gap) for gap in gaps[1:]]) == pytest.approx(score, abs=1e-3)
+    assert [row[0] for row in table(page, "object color")[7:9]] == ["latent 6", "latent 7 inactive"]
+    assert "7 of 8 are active" in page.text
+
+
+def test_a_strip_changes_its_factor_alone(page: Page) -> None:
+    strips = [value for name, value in page.attributes if name == "src"]
+    assert len(strips) == 1 + 7, "the anchor and the active latents"
+    images = [
+        np.array(Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))).convert("RGB"))
+        for s in strips
+    ]
+    anchor = images[0][0, :7, 0]
+    assert anchor.tolist() == [size // 2 for size in SIZES]
+    for j, strip in enumerate(images[1:]):
+        shown = strip.reshape(64, 9, 64, 3)[0, :, :7, 0]
+        assert set(shown[:, j].tolist()) == set(range(SIZES[j]))
+        assert sorted(shown[:, j].tolist()) == shown[:, j].tolist()
+        others = np.delete(np.arange(7), j)
+        assert (shown[:, others] == anchor[others]).all()
+        name = FACTOR_NAMES[j].replace("_", " ")
+        assert f"latent {j} changes {name} ({SIZES[j]} values); the nearest" in page.text
+
+
+@pytest.fixture
+def mixed() -> scoring.GridRepresentations:
+    """A code that mixes factors, under quick settings."""
+    scoring.load_settings(quick=True)
+    rng = np.random.default_rng(1)
+    codes = FACTORS @ rng.normal(size=(7, 4)) + rng.normal(size=(len(FACTORS), 4)) / 5
+    return scoring.GridRepresentations(codes, SIZES)
+
+
+def test_mutual_information_is_the_librarys(mixed: scoring.GridRepresentations) -> None:
+    x, y = utils.generate_batch_factor_code(
+        mixed, scoring.identity, 1000, np.random.RandomState(0), 16
+    )
+    found = report.mutual_information(mixed, 1000, 16)
+    expected = utils.discrete_mutual_info(utils.make_discretizer(x), y)
+    np.testing.assert_allclose(found * utils.discrete_entropy(y), expected)
+    ordered = np.sort(found, axis=0)
+    score = mig.compute_mig(mixed, scoring.identity, np.random.RandomState(0))["discrete_mig"]
+    assert np.mean(ordered[-1] - ordered[-2]) == pytest.approx(score)
+
+
+def test_importance_is_what_dci_is_made_of(mixed: scoring.GridRepresentations) -> None:
+    matrix = report.gbt_importance(mixed, 1000, 16)
+    np.testing.assert_allclose(matrix.sum(axis=0), 1)
+    score = scoring.score(mixed, metrics=["dci"])["headline"]["dci"]
+    assert dci.disentanglement(matrix) == pytest.approx(score)
+
+
+def test_traverse_finds_the_nearest_as_a_plain_search_does() -> None:
+    rng = np.random.default_rng(0)
+    codes = (rng.normal(size=(9000, 4)) * [1, 5, 0.001, 2] + 3).astype(np.float32)
+    active = report.active_latents(codes)
+    assert active.tolist() == [True, True, False, True]
+    rows, far = report.traverse(codes, active, 8500)
+    for line, latent in enumerate([0, 1, 3]):
+        for column, quantile in enumerate(report.QUANTILES):
+            target = codes[8500].astype(float)
+            target[latent] = np.quantile(codes[:, latent], quantile)
+            apart = ((codes - target) / codes.std(axis=0))[:, active]
+            distance = np.sqrt((apart**2).sum(axis=1))
+            assert rows[line, column] == distance.argmin()
+            assert far[line, column] == pytest.approx(distance.min(), rel=1e-4)
+
+
+def test_a_baseline_shows_differences_and_the_changed_line(world: Path, tmp_path: Path) -> None:
+    run = world / "runs/known"
+    scores = json.loads((run / "scores.json").read_text())
+    scores["scores"]["headline"] |= {"dci": 0.25, "mig": 1.5}
+    other = tmp_path / "before"
+    other.mkdir()
+    (other / "scores.json").write_text(json.dumps(scores))
+    (other / "config.gin").write_text("train_vae.seed = 0\nEncoder.widths = (8,)\n")
+    out = tmp_path / "compared.html"
+    done = call(world, "report", "--run", str(run), "--baseline", str(other), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    page = Page(out.read_text(encoding="utf-8"))
+    rows = {row[0]: row[1:] for row in table(page, "metric")[1:]}
+    assert rows["DCI"][1:3] == ["0.250", f"▲ {float(rows['DCI'][0]) - 0.25:+.3f}"]
+    assert rows["MIG"][2].startswith("▼ -0.")
+    assert rows["SAP"][2] == "+0.000"
+    assert "- Encoder.widths = (8,)" in page.text
+    assert "+ Encoder.widths = (8, 8)" in page.text
+    assert "train_vae.seed = 0\n+" not in page.text
+    # Other counts: numbers side by side, no difference.
+    scores["scores"]["settings"]["mig.num_train"] += 1
+    (other / "scores.json").write_text(json.dumps(scores))
+    rows_of = report.read_run
+    found: list[Any] = report._obstacles(rows_of(run), rows_of(other))
+    assert found == ["their metric settings differ"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("no run", "no run"),
+        ("no scores", "python -m submission score --name broken"),
+        ("cut scores", "scores.json cannot be read"),
+        ("cut losses", "losses.csv cannot be read"),
+        ("no model", "no exported model"),
+        ("no data", "place the data set there"),
+        ("other data", "is not what"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(world: Path, tmp_path: Path, damage: str, said: str) -> None:
+    run = tmp_path / "broken"
+    extra: list[str] = []
+    if damage != "no run":
+        run.mkdir()
+        scores = (world / "runs/known/scores.json").read_text()
+        if damage == "other data":
+            scores = scores.replace('"stand_in": true', '"stand_in": false')
+        if damage != "no scores":
+            (run / "scores.json").write_text(scores[: 99 if damage == "cut scores" else None])
+        if damage == "cut losses":
+            (run / "losses.csv").write_text("epoch,beta\n1,0.\n2\n")
+        if damage == "no data":
+            extra = ["--data", str(tmp_path / "nowhere")]
+    done = call(world, "report", "--run", str(run), *extra)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, "one sentence"
+    assert not list(tmp_path.rglob("*.html*"))
