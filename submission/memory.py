@@ -209,10 +209,12 @@ def plan(
     separation = 0
     if asks_for_groups():
         latents = gin.query_parameter("train_groups.groups")
-        # The sample in float32, in float64, centred; each group's components beside the codes.
+        # The sample in float32, in float64, centred; each group's components beside the codes;
+        # scikit-learn. The allocator keeps most of it to the end.
         sample = min(num_images, gin.query_parameter("train_groups.sample"))
         separation = sample * FEATURE_SIZE * (4 + 8 + 8)
         separation += num_images * gin.query_parameter("train_groups.components") * 4 * 2
+        separation += 100 * MIB
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
 
@@ -226,9 +228,17 @@ def plan(
     own = {
         "features": 0,
         "VAE": after + training + num_images * 8 + separation + TRAINING_EXTRA * MIB,
-        "export": BASE * MIB + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights,
+        "export": BASE * MIB
+        + EXTRACTOR_COPIES * weights
+        + EXPORT_COPIES * vae_weights
+        + separation,
         # encode_features takes 4,096 rows at once, and joins its parts.
-        "codes": after + 3 * vae_weights + 4096 * units * 4 + 2 * codes + TRAINING_EXTRA * MIB,
+        "codes": after
+        + 3 * vae_weights
+        + 4096 * units * 4
+        + 2 * codes
+        + separation
+        + TRAINING_EXTRA * MIB,
     }
     if scoring:
         fixed = SCORING + WORKER * min(joblib.cpu_count(), 7)

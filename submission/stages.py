@@ -67,7 +67,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written, as on a full disk.
     """
-    beside = path.with_name(path.name + ".tmp")
+    # By process: two may write the same file, as the ideal code's scores in the cache.
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)

@@ -61,6 +61,15 @@ def test_each_file_binds_the_same_parameters_and_each_once(name: str) -> None:
     assert names == bound(CONFIGS / "public.gin")
 
 
+@pytest.mark.parametrize("name", ["refined.gin", "dry_run_refined.gin"])
+def test_refined_binds_the_same_and_the_groups(name: str) -> None:
+    load_config(Path("public.gin"))
+    public = set(gin.config._CONFIG)
+    load_config(Path(name))
+    assert set(gin.config._CONFIG) - public == {("", "submission.separate.train_groups")}
+    assert public <= set(gin.config._CONFIG)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

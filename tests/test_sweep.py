@@ -1,0 +1,336 @@
+"""Sweeps: jobs in real processes, killed and continued; on Ray where it is installed."""
+
+import argparse
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from submission import sweep
+from submission.data import Dataset, open_dataset
+from submission.errors import UserError
+from submission.job import Job, scores_of, work
+
+PROJECT = Path(__file__).parent.parent
+SIZES = (2, 2, 2, 2, 2, 2, 2)
+SMALL = """
+Extractor.aggregation = "learned"
+Extractor.resolution = 64
+extract_features.batch_size = 32
+VAE.latents = 4
+Encoder.widths = (32,)
+Encoder.init = "orthogonal"
+Decoder.widths = (32,)
+Decoder.init = "orthogonal"
+Decoder.sigmoid = True
+elbo_loss.average_over_batch = True
+beta_at_epoch.beta_start = 0.001
+beta_at_epoch.beta_end = 0.1
+beta_at_epoch.t_start = 1
+beta_at_epoch.t_end = 2
+train_vae.epochs = 30
+train_vae.batch_size = 64
+train_vae.optimizer = "radam"
+train_vae.learning_rate = 1e-3
+train_vae.betas = (0.9, 0.999)
+train_vae.seed = 0
+"""
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny data set (two of its factors visible), three configurations, and a cache."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
+    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
+    images[:, 16:48, 16:48, 0] += (factors[:, 0] * 100)[:, None, None].astype(np.uint8)
+    images[:, :, :16, 2] += (factors[:, 1] * 200)[:, None, None].astype(np.uint8)
+    (folder / "data" / "mpi3d_real").mkdir(parents=True)
+    np.savez(
+        folder / "data" / "mpi3d_real" / "mpi3d_real.npz",
+        images=images,
+        factor_sizes=np.array(SIZES),
+        stand_in=np.array("patches made by a test"),
+    )
+    (folder / "narrow.gin").write_text(SMALL)
+    (folder / "wide.gin").write_text(SMALL.replace("(32,)", "(64,)"))
+    (folder / "broken.gin").write_text(SMALL.replace("1e-3", "1e30"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith(("AICROWD", "DISENT", "SUBMISSION"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SUBMISSION_HOME", str(world))
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(world / "data"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A short temporary folder, as sockets need it; Ray's command lines name it."""
+    with tempfile.TemporaryDirectory(prefix="sweep") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield folder
+
+
+def arguments(world: Path, out: Path, *more: str, configs: str = "narrow") -> list[str]:
+    named = [word for name in configs.split() for word in ("--config", str(world / f"{name}.gin"))]
+    return [*named, "--out", str(out), "--metrics", "mig,sap,irs", "--quick", "--cpus", "1", *more]
+
+
+def planned(world: Path, out: Path, *more: str, configs: str = "narrow") -> list[Job]:
+    parser = argparse.ArgumentParser()
+    sweep.add_arguments(parser)
+    args = parser.parse_args(arguments(world, out, "--gpus", "0", *more, configs=configs))
+    sweep.check(args)
+    return sweep.plan_jobs(args, dataset(world), "md5 of the data")
+
+
+def dataset(world: Path) -> Dataset:
+    return open_dataset(world / "data", "mpi3d_real")
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 900) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def processes_about(*words: str) -> list[str]:
+    """Command lines of the processes that mention a word, from the kernel's own list."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if any(word in line for word in words) and int(path.parent.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+def test_every_configuration_with_every_seed(world: Path, tmp_path: Path) -> None:
+    jobs = planned(world, tmp_path, "--seeds", "3", "VAE.latents=5", configs="narrow wide")
+    assert [(job.config, job.seed) for job in jobs] == [
+        (config, seed) for config in ("narrow", "wide") for seed in range(3)
+    ]
+    assert len({job.folder for job in jobs}) == len({job.training for job in jobs}) == 6
+    for job in jobs:
+        assert {"VAE.latents=5", f"train_vae.seed={job.seed}"} <= set(job.commands[0])
+        assert job.environment["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("more", "configs", "says"),
+    [
+        (["train_vae.seed=1"], "narrow", "leave out its binding"),
+        (["--seeds", "0"], "narrow", "at least 1"),
+        (["--metrics", "mig,beauty"], "narrow", "unknown metric 'beauty'"),
+        (["VAE.latent=3"], "narrow", "VAE.latent=3"),
+        ([], "narrow narrow", "two configurations are called narrow"),
+        ([], "nowhere", "no configuration"),
+    ],
+)
+def test_a_mistake_is_refused_before_any_job(
+    world: Path, tmp_path: Path, more: list[str], configs: str, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        planned(world, tmp_path, *more, configs=configs)
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed here")
+def test_without_ray_it_says_how_to_get_it(world: Path, tmp_path: Path) -> None:
+    result = call(arguments(world, tmp_path / "out"))
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "pip install --no-deps -r requirements-sweep.lock" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "submission", "sweep", *command],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+def test_a_failed_job_says_why(world: Path, tmp_path: Path) -> None:
+    job = planned(world, tmp_path, "--seeds", "1")[0]
+    bad = replace(job, commands=(("train", "--config", str(tmp_path / "no.gin")),))
+    reason = work(bad)
+    assert "no configuration" in reason
+    assert reason in bad.log.read_text()
+    assert scores_of(bad) is None
+
+
+@pytest.mark.slow
+def test_a_job_outlives_its_worker_by_its_checkpoint_alone(world: Path, tmp_path: Path) -> None:
+    """SIGKILL to who called `work`: the training saves and ends; `work` goes on from there, and
+    the job is then known as done, as long as it is the same one."""
+    job = planned(world, tmp_path, "--seeds", "1", "train_vae.epochs=3000")[0]
+    (tmp_path / "call.py").write_text(
+        f"from pathlib import PosixPath\nfrom submission.job import Job, work\nwork({job!r})\n"
+    )
+    process = subprocess.Popen([sys.executable, str(tmp_path / "call.py")], text=True)
+    wait_for(job.folder / "checkpoint.pt", process)
+    assert processes_about(str(job.folder.parent))
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while processes_about(f"--name {job.folder.name} "):
+        assert time.monotonic() < end, "a training runs on without its worker"
+        time.sleep(0.1)
+    assert "stopped by SIGTERM" in job.log.read_text()
+    assert scores_of(job) is None
+    assert work(job) == ""
+    assert "continuing after epoch" in job.log.read_text()
+
+    scores = scores_of(job)
+    assert scores is not None
+    assert set(scores["scores"]["headline"]) == {"mig", "sap", "irs"}
+    assert scores["seconds"] > 0
+    again = planned(world, tmp_path, "--seeds", "2", "train_vae.epochs=3000")
+    assert [scores_of(each) is not None for each in again] == [True, False]
+    official = replace(job, scoring="all")
+    assert scores_of(official) is None, "other metrics: scored again, not trained again"
+    with pytest.raises(UserError, match="another configuration"):
+        planned(world, tmp_path, "--seeds", "1", "train_vae.epochs=3001")
+    text = (job.folder / "scores.json").read_text()
+    (job.folder / "scores.json").write_text(text + " ")
+    assert scores_of(job) is None, "scores that somebody else has put there since"
+
+
+def put_scores(job: Job, headline: dict[str, float]) -> None:
+    """What a job leaves behind, by hand."""
+    job.folder.mkdir(parents=True)
+    document = {
+        "data": {"name": "a rendered stand-in for mpi3d_real", "stand_in": True},
+        "scores": {"headline": headline, "counts": "quick"},
+        "ideal_code": {"headline": dict.fromkeys(headline, 1.0)},
+    }
+    text = json.dumps(document)
+    (job.folder / "scores.json").write_text(text)
+    record = {
+        "training": job.training, "scoring": job.scoring, "seconds": 61.26,
+        "scores_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }  # fmt: skip
+    (job.folder / "job.json").write_text(json.dumps(record))
+
+
+def test_table_and_csv_hold_what_the_folders_hold(world: Path, tmp_path: Path) -> None:
+    jobs = planned(world, tmp_path, "--seeds", "3", configs="narrow wide")
+    names = ("factor_vae", "dci", "sap", "irs", "mig")
+    values = np.random.default_rng(1).random((3, 5))
+    for job, row in zip(jobs[:3], values.tolist(), strict=True):
+        put_scores(job, dict(zip(names, row, strict=True)))
+    put_scores(jobs[4], {"mig": 0.25})
+    sweep.write_report(tmp_path, jobs, {"wide-seed2": "too wide"}, dataset(world), quick=True)
+
+    with open(tmp_path / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["config"], row["seed"]) for row in rows] == [
+        (config, str(seed)) for config in ("narrow", "wide") for seed in range(3)
+    ]
+    read = np.array([[float(row[name]) for name in names] for row in rows[:3]])
+    np.testing.assert_array_equal(read, values)
+    np.testing.assert_allclose([float(row["sum"]) for row in rows[:3]], values.sum(axis=1))
+    assert [row["status"] for row in rows] == ["scored"] * 3 + ["not done", "scored", "failed"]
+    assert {row["data"] for row in rows} == {"stand-in for mpi3d_real, NOT MPI3D"}
+    assert {row["counts"] for row in rows} == {"quick"}
+    assert (rows[4]["mig"], rows[4]["dci"], rows[4]["sum"]) == ("0.25", "", "")
+    assert (rows[0]["seconds"], rows[3]["seconds"]) == ("61.3", "")
+
+    table = (tmp_path / "sweep.txt").read_text()
+    narrow, wide, ideal = (
+        next(line for line in table.splitlines() if line.startswith(name))
+        for name in ("narrow", "wide ", "ideal code")
+    )
+    sums = values.sum(axis=1)
+    for column in [*values.T, sums]:
+        assert f"{np.mean(column):.3f} +- {np.std(column, ddof=1):.3f}" in narrow
+    assert "3 of 3" in narrow
+    assert "1 of 3" in wide
+    assert "0.250" in wide, "one seed has no deviation"
+    assert "1.000" in ideal
+    assert "STAND-IN for mpi3d_real, not MPI3D" in table
+    assert "QUICK" in table
+    assert "wide-seed2 failed: too wide" in table
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is an optional extra: requirements-sweep.lock")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+def test_a_sweep_on_ray_goes_on_where_it_was(
+    world: Path, tmp_path: Path, short: str, number: signal.Signals
+) -> None:
+    """Ctrl-C (to the whole foreground group) or SIGKILL while a second job runs; nothing is left
+    running, and the same command finishes the sweep without doing the first job again."""
+    command = arguments(world, tmp_path, "--seeds", "2", "train_vae.epochs=400",
+                        configs="narrow wide")  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "submission", "sweep", *command],
+        text=True, stderr=subprocess.PIPE, process_group=0,
+    )  # fmt: skip
+    record = tmp_path / "narrow-seed0" / "scores.png"  # the last that a job writes
+    wait_for(record, process)
+    waits = [tmp_path / f"{name}" / "checkpoint.pt" for name in ("wide-seed0", "wide-seed1")]
+    end = time.monotonic() + 900
+    while not any(path.exists() for path in waits):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert any("raylet" in line for line in processes_about(short))
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "the same command goes on from there" in said
+        assert "Traceback" not in said
+        assert not processes_about(str(tmp_path), short)
+    else:
+        process.kill()
+        process.communicate()
+    end = time.monotonic() + 60
+    while left := processes_about(str(tmp_path), short):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+    first = record.stat().st_mtime_ns
+    result = call(command)
+    assert result.returncode == 0, result.stderr
+    assert record.stat().st_mtime_ns == first, "what was done is not done again"
+    logs = "".join(path.read_text() for path in tmp_path.glob("*/job.log"))
+    assert "continuing after epoch" in logs
+    with open(tmp_path / "sweep.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["scored"] * 4
+    assert (tmp_path / "sweep.txt").read_text() in result.stdout
+    assert not processes_about(str(tmp_path), short)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is an optional extra: requirements-sweep.lock")
+def test_one_failing_job_stops_no_other(world: Path, tmp_path: Path) -> None:
+    command = arguments(world, tmp_path, "--seeds", "1", configs="broken narrow")
+    result = call(command)
+    assert result.returncode == 1
+    assert "broken-seed0 failed: the loss is not finite" in result.stderr
+    assert "1 of 2 jobs failed" in result.stderr.splitlines()[-1]
+    with open(tmp_path / "sweep.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["failed", "scored"]
