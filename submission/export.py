@@ -1,6 +1,7 @@
 """Image -> latent means, as one TorchScript file that any scorer can call."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,11 @@ def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Pat
 
 
 def _save(script: torch.jit.ScriptModule, path: Path) -> None:
+    # torch's writer ends the process where the disk fills up, so the room is asked for before.
+    tensors = [*script.parameters(), *script.buffers()]
+    needed = sum(each.numel() * each.element_size() for each in tensors) + 2**20
+    if shutil.disk_usage(path.parent).free < needed:
+        raise UserError(f"{path} could not be written: free {needed / 2**20:,.0f} MiB there")
     try:
         script.save(str(path))
     except (RuntimeError, OSError) as error:  # torch's writer raises RuntimeError on a full disk

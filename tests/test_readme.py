@@ -77,7 +77,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stdout[-3000:]
         return result.stdout
 
-    first, options, _, steps = blocks("bash")[:4]
+    first, _, options, _, steps = blocks("bash")[:5]
     assert first.splitlines()[0].split()[0] == "./run.sh"
     small = next(line for line in options.splitlines() if "--axis-steps 2" in line)
     printed = shell(small)
