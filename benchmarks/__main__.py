@@ -115,8 +115,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--repeats is {args.repeats}, it must be at least 1")
     work = paths.home() / "benchmarks"
     out = args.out or work
-    _make(work)
-    _make(out)
+    for folder in (work, out):
+        paths.make_folder(folder, "name another folder with --out, or in SUBMISSION_HOME")
     dataset = _data(args, work)
     settings = _prepare(args, dataset, work, trained="metrics" in stages or "dci" in stages)
     compared = _compared(settings, dataset)
@@ -339,16 +339,6 @@ def _machine() -> dict[str, Any]:
                 cpu = line.partition(":")[2].strip()
                 break
     return {"cpu": cpu, "cores": joblib.cpu_count()}
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}): name another folder with --out, or "
-            "in SUBMISSION_HOME"
-        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

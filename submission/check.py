@@ -16,7 +16,7 @@ import gin
 import numpy as np
 import torch
 
-from submission import memory, paths
+from submission import arguments, memory, paths
 from submission.config import load_config
 from submission.data import SIZES_BY_COUNT, find_file, open_file
 from submission.errors import UserError
@@ -45,16 +45,10 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bindings", nargs="*", metavar="Function.parameter=value",
-        help="gin bindings that override the configuration",
-    )  # fmt: skip
+    arguments.add_bindings(parser)
     parser.add_argument("--tag", help="the tag to be pushed; default: what is checked out (HEAD)")
     parser.add_argument("--remote", help="where to; default: origin, if there is one")
-    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
-    )
+    arguments.add_data(parser)
     parser.add_argument("--config", type=Path, default=Path("public.gin"), help="gin file")
     parser.add_argument("--memory", default="8g", help="the server's (default: %(default)s)")
     parser.add_argument(

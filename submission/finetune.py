@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import VGG19_BN_Weights
 
-from submission import paths, scene, signals
+from submission import arguments, paths, scene, signals
 from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.data import Dataset, open_dataset
 from submission.errors import UserError
@@ -771,10 +771,7 @@ def craft_weights(path: Path) -> dict[str, Tensor]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bindings", nargs="*", metavar="Function.parameter=value",
-        help="gin bindings that override the configuration",
-    )  # fmt: skip
+    arguments.add_bindings(parser)
     parser.add_argument("--config", type=Path, default=Path("finetune.gin"), help="gin file")
     # Not --start: torchrun takes that for an abbreviation of its own --start-method.
     parser.add_argument(

@@ -6,7 +6,7 @@ from typing import Any
 
 from submission.data import SIZES_BY_COUNT, Dataset
 from submission.errors import UserError
-from submission.features import locked
+from submission.locks import locked
 from submission.scoring import METRICS, PAPER
 from submission.stages import write_text
 

@@ -59,6 +59,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SUBMISSION_CACHE") or home() / "cache")
 
 
+def make_folder(folder: Path, remedy: str) -> None:
+    """The folder is there and can be written to, or the user hears of it.
+
+    Raises:
+        UserError: ending in `remedy`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): {remedy}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written: {remedy}")
+
+
 def model_path(folder: Path) -> Path:
     """Where the scorer looks for a run's exported model."""
     return folder / "representation" / "pytorch_model.pt"

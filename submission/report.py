@@ -243,7 +243,7 @@ def gbt_importance(
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         # The test points give accuracies that are not shown: a few of the same will do.
         fits = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", max_nbytes=None)(
-            joblib.delayed(scoring._factor_importance)(
+            joblib.delayed(scoring.factor_importance)(
                 i, x, y[i : i + 1], x[:, :9], y[i : i + 1, :9]
             )
             for i in range(len(y))

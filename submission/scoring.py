@@ -324,7 +324,7 @@ def ideal_code(factor_sizes: Sequence[int]) -> NDArray[np.float32]:
     return np.asarray((values - values.mean(axis=0)) / values.std(axis=0), dtype=np.float32)
 
 
-def _factor_importance(
+def factor_importance(
     factor: int,
     x_train: NDArray[Any],
     y_train: NDArray[Any],
@@ -366,7 +366,7 @@ def _compute_dci(
         # A fit takes as long as its factor has values: begin with the longest.
         order = sorted(range(num_factors), key=lambda i: -len(np.unique(y_train[i])))
         jobs = (
-            joblib.delayed(_factor_importance)(
+            joblib.delayed(factor_importance)(
                 i, x_train, y_train[i : i + 1], x_test, y_test[i : i + 1]
             )
             for i in order

@@ -96,11 +96,9 @@ def train_groups(
             log.info("group %d of %d: %d components", number + 1, groups, len(group))
             below = folder / f"group_{number}"
             below.mkdir(exist_ok=True)
-            vae = train_vae(
-                encode_features(first, features), below, f"{fingerprint}-{number}", seed=seed
-            )
-            means.append(_standardised(nn.Sequential(first, *vae.means()),
-                                       features))  # fmt: skip
+            z = encode_features(first, features)
+            vae = train_vae(z, below, f"{fingerprint}-{number}", seed=seed)
+            means.append(nn.Sequential(first, *_standardised(vae.means(), z)))
         on_progress((number + 1) / groups)
     return GroupMeans(means).eval()
 
@@ -160,9 +158,9 @@ def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[l
     return [[i for i, own in enumerate(labels) if own == label] for label in dict.fromkeys(labels)]
 
 
-def _standardised(means: nn.Sequential, features: Tensor) -> nn.Sequential:
+def _standardised(means: nn.Sequential, z: Tensor) -> nn.Sequential:
     """The last layer rescaled so that its output has mean 0 and variance 1."""
-    out = encode_features(means.eval(), features).double()
+    out = encode_features(means.eval(), z).double()
     last = means[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():

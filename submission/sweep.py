@@ -23,7 +23,7 @@ import gin
 import torch
 from tqdm import tqdm
 
-from submission import memory, paths, scoring, signals
+from submission import arguments, memory, paths, scoring, signals
 from submission.config import find_config, load_config
 from submission.data import Dataset, open_dataset, verify
 from submission.errors import UserError, first_line
@@ -46,10 +46,7 @@ _COLUMNS = (*scoring.METRICS, "sum")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring_arguments(parser)
-    parser.add_argument(
-        "bindings", nargs="*", metavar="Function.parameter=value",
-        help="gin bindings that override every configuration",
-    )  # fmt: skip
+    arguments.add_bindings(parser)
     parser.add_argument(
         "--config",
         type=Path,
@@ -66,10 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True,
         help="folder of the sweep: a run folder per job, sweep.csv, sweep.txt",
     )  # fmt: skip
-    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
-    )
+    arguments.add_data(parser)
     parser.add_argument(
         "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
     )

@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import gin
 
-from submission import events, memory, paths, signals
+from submission import arguments, events, memory, paths, signals
 from submission.config import load_config
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
@@ -43,14 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """What `train` and `run` share."""
-    parser.add_argument(
-        "bindings", nargs="*", metavar="Function.parameter=value",
-        help="gin bindings that override the configuration",
-    )  # fmt: skip
-    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
-    )
+    arguments.add_bindings(parser)
+    arguments.add_data(parser)
     parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
     parser.add_argument(
         "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
@@ -140,6 +133,11 @@ def train(
         UserError: any mistake in what the user gave, or not enough memory.
         Stopped: a signal came; what was done is saved.
     """
+    if args.seeds < 1 or (args.hours is not None and not 0 < args.hours < 1e6):
+        raise UserError(
+            f"--seeds {args.seeds} and --hours {args.hours} cannot be: ask for at least one seed "
+            "and more than 0 hours"
+        )
     load_config(args.config, args.bindings)
     device = pick_device(args.device)
     log.info("data: %s", dataset.description)
@@ -158,11 +156,6 @@ def train(
         images = dataset.first(32)
     extractor = load_extractor(args.weights)
     key = cache_key(md5, check_sha256(args.weights), extractor)
-    if args.seeds < 1 or (args.hours is not None and not 0 < args.hours < 1e6):
-        raise UserError(
-            f"--seeds {args.seeds} and --hours {args.hours} cannot be: ask for at least one seed "
-            "and more than 0 hours"
-        )
     parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     model = paths.model_path(folder)
@@ -170,7 +163,9 @@ def train(
         log.info("this command has exported %s already: nothing to train", model)
         stages.read(folder / "stages.json")
         return planned
-    cached = _make(paths.cache_folder() / "features") / f"{key}.npy"
+    features_folder = paths.cache_folder() / "features"
+    paths.make_folder(features_folder, "set SUBMISSION_CACHE to a folder that can")
+    cached = features_folder / f"{key}.npy"
     with stages.stage("features"):
         extract_features(dataset, extractor, cached, device, planned.batch_size)
     with stages.stage("VAE"):
@@ -208,16 +203,3 @@ def _is_exported(folder: Path, fingerprint: str) -> bool:
             "fingerprint": fingerprint, "sha256": check_sha256(model),
         }  # fmt: skip
     return False
-
-
-def _make(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}): set SUBMISSION_CACHE to a folder "
-            "that can"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written: set SUBMISSION_CACHE to a folder that can")
-    return folder

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from patches import write_patches
 
 from submission.__main__ import main
 from submission.leaderboard import append, table
@@ -47,18 +47,8 @@ class Codes(torch.nn.Module):
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a stand-in of 128 images, two of its factors visible."""
     folder = tmp_path_factory.mktemp("data")
-    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
-    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
-    images[:, 16:48, 16:48, 0] += (factors[:, 1] * 100)[:, None, None].astype(np.uint8)
-    images[:, :, :16, 2] += (factors[:, 0] * 210)[:, None, None].astype(np.uint8)
     folder.chmod(0o755)  # for an image's user, who is another
-    (folder / "mpi3d_real").mkdir()
-    np.savez(
-        folder / "mpi3d_real" / "mpi3d_real.npz",
-        images=images,
-        factor_sizes=np.array(SIZES),
-        stand_in=np.array("patches made by a test"),
-    )
+    write_patches(folder, SIZES, red=(1, 100), blue=(0, 210))
     return folder
 
 

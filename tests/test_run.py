@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patches import write_patches
 
 PROJECT = Path(__file__).parent.parent
 SIZES = (2, 2, 2, 2, 2, 2, 2)
@@ -30,17 +31,7 @@ FAST = [
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one tiny data set (two of its factors visible) and a cache for all runs."""
     folder = tmp_path_factory.mktemp("world")
-    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
-    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
-    images[:, 16:48, 16:48, 0] += (factors[:, 0] * 100)[:, None, None].astype(np.uint8)
-    images[:, :, :16, 2] += (factors[:, 1] * 200)[:, None, None].astype(np.uint8)
-    (folder / "data" / "mpi3d_real").mkdir(parents=True)
-    np.savez(
-        folder / "data" / "mpi3d_real" / "mpi3d_real.npz",
-        images=images,
-        factor_sizes=np.array(SIZES),
-        stand_in=np.array("patches made by a test"),
-    )
+    write_patches(folder / "data", SIZES)
     return folder
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patches import write_patches
 
 from submission import sweep
 from submission.data import Dataset, open_dataset
@@ -54,17 +55,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One tiny data set (two of its factors visible), three configurations, and a cache."""
     folder = tmp_path_factory.mktemp("sweeps")
-    factors = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
-    images = np.random.default_rng(0).integers(0, 40, (len(factors), 64, 64, 3), dtype=np.uint8)
-    images[:, 16:48, 16:48, 0] += (factors[:, 0] * 100)[:, None, None].astype(np.uint8)
-    images[:, :, :16, 2] += (factors[:, 1] * 200)[:, None, None].astype(np.uint8)
-    (folder / "data" / "mpi3d_real").mkdir(parents=True)
-    np.savez(
-        folder / "data" / "mpi3d_real" / "mpi3d_real.npz",
-        images=images,
-        factor_sizes=np.array(SIZES),
-        stand_in=np.array("patches made by a test"),
-    )
+    write_patches(folder / "data", SIZES)
     (folder / "narrow.gin").write_text(SMALL)
     (folder / "wide.gin").write_text(SMALL.replace("(32,)", "(64,)"))
     (folder / "broken.gin").write_text(SMALL.replace("1e-3", "1e30"))
