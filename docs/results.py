@@ -10,6 +10,7 @@ Runs lie in $SUBMISSION_HOME (default: scratch), one folder for each row and see
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -18,6 +19,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from submission import udr
+from submission.extractor import SHIPPED_WEIGHTS
 
 DOCS = Path(__file__).resolve().parent
 METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
@@ -32,11 +39,13 @@ INTRODUCTION = """# Results on rendered stand-ins
 
 **None of these figures is measured on MPI3D.** The data are this project's renders (axes thinned to
 10 positions each, which makes every score easier: the ideal code's row says by how much), the
-features come from the shipped weights, the counts are the server's. Mean and standard deviation
-over seeds. Schedules are scaled to the smaller grid, as bound in `docs/results.py`, which makes
-this page (`python docs/results.py`; a row that is not shown was not run). The 20 components and 8
-groups of refined.gin were chosen among five tries by their scores on another grid, the dry run's
-(4 positions an axis, same renderer and weights). On the real files, at their full schedule:
+features come from the weight file named (the first digits of its SHA-256; the shipped one's are in
+`submission/weights/SHA256SUMS`, older ones in the history), the counts are the server's. Mean and
+standard deviation over seeds. Schedules are scaled to the smaller grid, as bound in
+`docs/results.py`, which makes this page (`python docs/results.py`; a row that is not shown was not
+run). The 20 components and 8 groups of refined.gin were chosen among five tries by their scores on
+another grid, the dry run's (4 positions an axis, same renderer, weights 9a16441e). On the real
+files, at their full schedule:
 
     ./run.sh --config public.gin --dataset mpi3d_real --data FOLDER --name public
     ./run.sh --config refined.gin --dataset mpi3d_real --data FOLDER --name refined
@@ -74,9 +83,15 @@ def submission(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "submission", *words], check=True, cwd=DOCS.parent)
 
 
-def scores_of(row: Row, seed: int, data: Path, dataset: str, runs: Path) -> dict[str, Any]:
+def run_name(row: Row, seed: int, weights: str) -> str:
+    return f"results_{row.name}_{seed}_{weights}"
+
+
+def scores_of(
+    row: Row, seed: int, weights: str, data: Path, dataset: str, runs: Path
+) -> dict[str, Any]:
     """Trains and scores one seed unless its folder has the scores; what scores.json holds."""
-    name = f"results_{row.name}_{seed}"
+    name = run_name(row, seed, weights)
     scores = runs / name / "scores.json"
     if not scores.exists():
         where = ("--data", str(data), "--dataset", dataset, "--name", name)
@@ -87,25 +102,57 @@ def scores_of(row: Row, seed: int, data: Path, dataset: str, runs: Path) -> dict
     return loaded
 
 
+def judged_without_labels(
+    row: Row, seeds: range, weights: str, data: Path, dataset: str, runs: Path
+) -> list[float]:
+    """Each seed's UDR among the others, on 10,000 images drawn once."""
+    codes = []
+    for seed in seeds:
+        name = run_name(row, seed, weights)
+        out = runs / name / "codes.npz"
+        if not out.exists():
+            where = ("--data", str(data), "--dataset", dataset, "--name", name)
+            submission("encode", *where, "--out", str(out))
+        with np.load(out, allow_pickle=False) as file:
+            codes.append(file["codes"])
+    sample = np.sort(np.random.default_rng(0).permutation(len(codes[0]))[:10_000])
+    codes = [own[sample] for own in codes]
+    found = udr.scores(udr.ranking(codes, [udr.informative(own) for own in codes]))
+    return [float(score) for score in found]
+
+
 def table(results: dict[str, Any]) -> str:
-    """The rows as Markdown, mean and standard deviation over the seeds."""
+    """The rows as Markdown, mean and standard deviation over the seeds, and how UDR ranked them."""
     lines = []
-    for domain in dict.fromkeys(row["domain"] for row in results["rows"].values()):
-        rows = {n: r for n, r in results["rows"].items() if r["domain"] == domain}
-        grid = next(iter(rows.values()))["grid"]
+    kinds = dict.fromkeys((row["domain"], row["weights"]) for row in results["rows"].values())
+    for domain, weights in kinds:
+        rows = [
+            row for row in results["rows"].values()
+            if (row["domain"], row["weights"]) == (domain, weights)
+        ]  # fmt: skip
+        grid = " x ".join(map(str, rows[0]["grid"]))
         lines += [
-            f"### Stand-in {domain}, grid {' x '.join(map(str, grid))}, NOT MPI3D", "",
+            f"### Stand-in {domain}, grid {grid}, weights {weights}, NOT MPI3D", "",
             "| row | seeds | " + " | ".join(METRICS.values()) + " | sum |",
             "|---" * (len(METRICS) + 3) + "|",
         ]  # fmt: skip
-        ideal = next(iter(rows.values()))["ideal_code"]
+        ideal = rows[0]["ideal_code"]
         cells = [f"{ideal[m]:.3f}" for m in METRICS]
         lines.append(f"| ideal code | | {' | '.join(cells)} | {sum(ideal.values()):.3f} |")
-        for name, row in rows.items():
+        for row in rows:
             columns = [[seed[m] for seed in row["scores"]] for m in METRICS]
             columns.append([sum(seed.values()) for seed in row["scores"]])
             cells = [_mean(column) for column in columns]
-            lines.append(f"| {name}: {row['what']} | {len(row['scores'])} | {' | '.join(cells)} |")
+            begin = f"| {row['name']}: {row['what']} | {len(row['scores'])}"
+            lines.append(f"{begin} | {' | '.join(cells)} |")
+        for row in rows:
+            if len(row["udr"]) > 2:
+                sums = [sum(seed.values()) for seed in row["scores"]]
+                rho = spearmanr(row["udr"], sums).statistic
+                pairs = zip(row["udr"], sums, strict=True)
+                judged = ", ".join(f"{one:.3f} ({total:.3f})" for one, total in pairs)
+                what = f"UDR of {row['name']}'s seeds, in brackets the sum of the five scores"
+                lines += ["", f"{what}: {judged}; Spearman {rho:+.2f}."]
         lines.append("")
     return "\n".join(lines)
 
@@ -125,6 +172,7 @@ def main() -> None:
     home = Path(os.environ.get("SUBMISSION_HOME") or DOCS.parent / "scratch").resolve()
     os.environ |= {"SUBMISSION_HOME": str(home), "AICROWD_OUTPUT_PATH": str(home / "runs")}
     path = DOCS / "results.json"
+    weights = hashlib.sha256(SHIPPED_WEIGHTS.read_bytes()).hexdigest()[:8]
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     for row in ROWS:
         if args.rows and row.name not in args.rows:
@@ -134,12 +182,15 @@ def main() -> None:
         if not (data / dataset / f"{dataset}.npz").exists():
             submission("render", "--domain", row.domain, "--axis-steps", "10", "--out", str(data))
         seeds = range(args.seeds or row.seeds)
-        found = [scores_of(row, seed, data, dataset, home / "runs") for seed in seeds]
-        results["rows"][row.name] = {
-            "domain": row.domain, "stand_in": found[0]["data"]["stand_in"],
+        where = (weights, data, dataset, home / "runs")
+        found = [scores_of(row, seed, *where) for seed in seeds]
+        results["rows"][f"{row.name} {weights}"] = {
+            "name": row.name, "domain": row.domain, "weights": weights,
+            "stand_in": found[0]["data"]["stand_in"],
             "grid": found[0]["data"]["factor_sizes"], "config": row.config, "what": row.what,
             "bindings": row.bindings, "counts": found[0]["scores"]["counts"],
             "scores": [one["scores"]["headline"] for one in found],
+            "udr": judged_without_labels(row, seeds, *where) if len(seeds) > 2 else [],
             "ideal_code": found[0]["ideal_code"]["headline"], "versions": found[0]["versions"],
         }  # fmt: skip
         written = {

@@ -794,7 +794,10 @@ def run(args: argparse.Namespace) -> None:
     from submission.config import load_config  # here: that module imports this one
 
     load_config(args.config, args.bindings)
-    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if not processes.isdecimal():
+        raise UserError(f"WORLD_SIZE is {processes!r}, torchrun sets it to a number: unset it")
+    parallel = int(processes) > 1
     device_name = args.device
     if parallel and device_name in ("auto", "cuda") and torch.cuda.is_available():
         device_name = f"cuda:{os.environ['LOCAL_RANK']}"

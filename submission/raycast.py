@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from PIL import Image
 
 from submission import scene
 
@@ -73,7 +74,19 @@ def render(
             _share(pool, workers, _cast_platforms, block[first], layers)
             out, key = images[start : start + _BLOCK], keys[start : start + _BLOCK]
             _share(pool, workers, _render_images, block, layers, layer_of, key, out)
+    for i in np.flatnonzero(parameters["palette"]):
+        images[i] = few_colours(images[i], int(parameters["palette"][i]))
     return images
+
+
+def few_colours(image: npt.NDArray[np.uint8], colours: int) -> npt.NDArray[np.uint8]:
+    """uint8 (height, width, 3) in the `colours` (2..256) of a palette cut at the median.
+
+    As the makers of MPI3D saved their sample animations: grey noise takes most of the palette and
+    leaves an object two to nine colours, so a cylinder shows edges that it does not have.
+    """
+    few = Image.fromarray(image).quantize(colours, method=Image.Quantize.MEDIANCUT)
+    return np.asarray(few.convert("RGB"))
 
 
 def _share(
@@ -695,7 +708,7 @@ def _develop(p, picture, key, image):
     third, half = np.float32(1.0 / 3.0), np.float32(0.5)
     saturation, gamma = np.float32(p.saturation), np.float32(p.gamma)
     noise, colour_noise = np.float32(p.noise), np.float32(p.colour_noise)
-    levels, top = np.float32(p.levels), np.float32(255.0)
+    top = np.float32(255.0)
     middle = np.float32(0.5 * (SIZE - 1))
     vignette = np.float32(p.vignette / (2.0 * (SIZE / 2) ** 2))
     for row in range(SIZE):
@@ -718,8 +731,6 @@ def _develop(p, picture, key, image):
                     else _bell(more >> np.uint64(32 * k - 32))
                 )
                 value += common + colour_noise * own
-                if levels > np.float32(1.0):
-                    value = np.float32(math.floor(value / levels + half)) * levels
                 image[row, column, k] = np.uint8(min(max(value + half, np.float32(0.0)), top))
 
 

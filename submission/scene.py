@@ -108,7 +108,7 @@ PARAMETERS = np.dtype(
         ("noise", "f4"),  # standard deviation, the same in all channels of a pixel
         ("colour_noise", "f4"),  # standard deviation, each channel by itself
         ("patch_noise", "f4"),  # relative, slowly varying over the picture
-        ("levels", "f4"),  # step of the colour quantisation, 1 for none
+        ("palette", "f4"),  # number of colours of the picture's own palette, 0 for any colour
     ]
 )
 COLUMNS = PARAMETERS.names or ()
@@ -193,7 +193,7 @@ class Rig:
     gamma: Scalar = 1.0
     centre: tuple[float, float] = (32.0, 32.0)
     patch_noise: float = 0.0
-    levels: float = 1.0
+    palette: float = 0.0
 
 
 # The numbers below come out of a fit of rendered to published frames (mean absolute difference).

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from submission import standin
+from submission import raycast, scene, standin
 from submission.errors import UserError
 
 WHITE, GREEN, RED = 0, 1, 2
@@ -96,6 +96,27 @@ def test_the_far_side_of_the_ring_has_the_named_colour(domain: str) -> None:
         patch = image[int(y) - 1 : int(y) + 2, int(x) - 2 : int(x) + 3]
         colour = patch.reshape(-1, 3).mean(axis=0)
         assert int(np.argmax(hues @ (colour - colour.mean()))) == background
+
+
+def test_a_palette_leaves_an_object_few_colours() -> None:
+    """The published animation of the real rig shows its red objects in 1 to 4 colours."""
+    factors = np.array([[RED, shape, 1, 1, 0, 12, 39] for shape in range(6)])
+    columns = scene.parameters("real", factors)
+    keys = np.arange(6, dtype=np.uint64)
+    plain = raycast.render(columns, keys)
+    columns["palette"][3:] = 160
+    images = raycast.render(columns, keys)
+    np.testing.assert_array_equal(images[:3], plain[:3])
+
+    def red(image: np.ndarray) -> int:
+        pixels = image[np.ptp(image.astype(int), axis=2) > 70]
+        return len(np.unique(pixels, axis=0))
+
+    assert min(red(image) for image in plain) > 30
+    for image, full in zip(images[3:], plain[3:], strict=True):
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) <= 160
+        assert 1 <= red(image) <= 9
+        assert np.abs(image.astype(int) - full).mean() < 4  # the picture is the same
 
 
 def test_the_file_is_a_plain_npz_in_the_official_order(small: Path) -> None:
