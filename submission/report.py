@@ -49,12 +49,13 @@ _BLUE, _GREY = "#3d8fd6", "#8a8a8a"
 @dataclass(frozen=True)
 class Run:
     """What a run's folder says: scores.json, config.gin, losses.csv and stages.json (the last
-    three empty where there is no such file)."""
+    three empty where there is no such file). `losses` has the rows of each VAE of the exported
+    model: under "" that of a single one, else under the name of the group's latent."""
 
     folder: Path
     scores: dict[str, Any]
     config: str
-    losses: list[dict[str, float]]
+    losses: dict[str, list[dict[str, float]]]
     stages: dict[str, dict[str, float]]
 
     @property
@@ -110,7 +111,7 @@ def read_run(folder: Path) -> Run:
             f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
             f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
         )
-    config, losses, stages = (folder / n for n in ("config.gin", "losses.csv", "stages.json"))
+    config, stages, ranking = (folder / n for n in ("config.gin", "stages.json", "udr.json"))
     try:
         scores = json.loads(file.read_text())
         for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
@@ -122,11 +123,23 @@ def read_run(folder: Path) -> Run:
             raise ValueError("factor_sizes are missing")
         file = config
         text = file.read_text() if file.is_file() else ""
-        file = losses
-        rows = []
+        file = ranking
+        trained = folder
         if file.is_file():
-            with open(file, newline="") as lines:
-                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+            trained = folder / f"seed_{json.loads(file.read_text())['best_seed']}"
+        losses = {"": trained / "losses.csv"}
+        if "train_groups.groups" in text:
+            found = {
+                int(f.parent.name.split("_")[1]): f for f in trained.glob("group_*/losses.csv")
+            }
+            losses = {f"latent {number}": found[number] for number in sorted(found)}
+        rows = {}
+        for name, file in losses.items():
+            if file.is_file():
+                with open(file, newline="") as lines:
+                    rows[name] = [
+                        {k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)
+                    ]
         file = stages
         times = json.loads(file.read_text()) if file.is_file() else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -390,9 +403,12 @@ def _curves(this: Run, baseline: Run | None) -> Markup:
         figure, axes = plt.subplots(1, 4, figsize=(11.5, 2.6))
         for axis, (title, column) in zip(axes, panels.items(), strict=True):
             # The baseline below, so that a curve on top of it is still seen.
-            if baseline and baseline.losses:
-                _curve(axis, baseline, column, color=_GREY, linestyle="--", label=baseline.name)
-            _curve(axis, this, column, color=_BLUE, label=this.name)
+            for name, rows in baseline.losses.items() if baseline else ():
+                label = f"{baseline.name} {name}".strip() if baseline else ""
+                _curve(axis, rows, column, color=_GREY, linestyle="--", label=label)
+            for i, (name, rows) in enumerate(this.losses.items()):
+                colour = _BLUE if name == "" else f"C{i % 10}"
+                _curve(axis, rows, column, color=colour, label=name or this.name)
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("epoch", fontsize=8)
             if column in ("squared_error", "kl"):
@@ -402,14 +418,14 @@ def _curves(this: Run, baseline: Run | None) -> Markup:
                 axis.yaxis.set_minor_locator(NullLocator())
             else:
                 axis.set_ylim(bottom=0)
-        if baseline and baseline.losses:
-            axes[0].legend(fontsize=7, frameon=False)
+        if len(this.losses) + len(baseline.losses if baseline else ()) > 1:
+            axes[0].legend(fontsize=6, frameon=False)
         figure.tight_layout()
         return _svg(figure, "Learning curves")
 
 
-def _curve(axis: plt.Axes, one: Run, column: str, **style: Any) -> None:
-    axis.plot([row["epoch"] + 1 for row in one.losses], [row[column] for row in one.losses],
+def _curve(axis: plt.Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
+    axis.plot([row["epoch"] + 1 for row in rows], [row[column] for row in rows],
               linewidth=1.6, **style)  # fmt: skip
 
 

@@ -175,8 +175,9 @@ def train(
         )
     with stages.stage("export"):
         export(extractor, means, images, model)
-    # Scores of the model that was here before are not this one's.
-    for name in ("scores.json", "scores.txt", "scores.png"):
+    # Scores and ranking of the model that was here before are not this one's.
+    ranking = ("udr.json", "udr.txt") if args.seeds == 1 else ()
+    for name in ("scores.json", "scores.txt", "scores.png", *ranking):
         (folder / name).unlink(missing_ok=True)
     write_text(folder / "config.gin", gin.operative_config_str())
     if not events.is_grading():

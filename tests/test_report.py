@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -284,6 +285,29 @@ def test_a_baseline_shows_differences_and_the_changed_line(world: Path, tmp_path
     rows_of = report.read_run
     found: list[Any] = report._obstacles(rows_of(run), rows_of(other))
     assert found == ["their metric settings differ"]
+
+
+def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path: Path) -> None:
+    run = tmp_path / "grouped"
+    shutil.copytree(world / "runs/known", run)
+    (run / "config.gin").write_text("train_groups.groups = 3\n")
+    (run / "udr.json").write_text('{"best_seed": 4}')
+    head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"
+    for seed, group, error in ((3, 0, 9.0), (4, 10, 7.0), (4, 2, 5.0)):
+        below = run / f"seed_{seed}" / f"group_{group}"
+        below.mkdir(parents=True)
+        (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
+    losses = report.read_run(run).losses
+    assert {name: rows[0]["squared_error"] for name, rows in losses.items()} == {
+        "latent 2": 5.0, "latent 10": 7.0,
+    }  # fmt: skip
+    assert list(losses) == ["latent 2", "latent 10"]
+    done = call(world, "report", "--run", str(run))
+    assert done.returncode == 0, done.stderr
+    text = (run / "report.html").read_text(encoding="utf-8")
+    curves = text[text.index("Learning curves") : text.index("what MIG looks at")]
+    assert "latent 2<" in curves
+    assert "latent 10<" in curves
 
 
 @pytest.mark.parametrize(
