@@ -2,6 +2,8 @@
 
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,22 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
             "run's command to continue it, delete it, or choose another folder (--name, --out)"
         )
     return state
+
+
+@contextmanager
+def continuing(path: Path) -> Iterator[None]:
+    """Around what takes a checkpoint's state over.
+
+    Raises:
+        UserError: it holds other tensors than are wanted, as one of another version of this code.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} was written by another version of this code: continue with that one, or "
+            "delete it to start again"
+        ) from error
 
 
 def _damaged(path: Path) -> str:

@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import VGG19_BN_Weights
 
 from submission import arguments, paths, scene, signals
-from submission.checkpoint import load_checkpoint, save_checkpoint
+from submission.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.data import Dataset, open_dataset
 from submission.errors import UserError
 from submission.extractor import (
@@ -383,9 +383,10 @@ def finetune(
     # Steps; loss summed over the epoch's steps, in float64: the same however it is split.
     done, total = 0, torch.zeros((), dtype=torch.float64, device=device)
     if state := load_checkpoint(checkpoint, fingerprint, device):
-        network.load_state_dict(state["network"])
-        optim.load_state_dict(state["optimizer"])
-        done, total, history = state["step"], state["loss"], state["history"]
+        with continuing(checkpoint):
+            network.load_state_dict(state["network"])
+            optim.load_state_dict(state["optimizer"])
+            done, total, history = state["step"], state["loss"], state["history"]
         log.info("continuing after step %d of %d", done, epochs * steps)
     parallel: nn.Module = network
     if world > 1:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from submission import signals
-from submission.checkpoint import load_checkpoint, save_checkpoint
+from submission.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.errors import UserError
 from submission.progress import progress_bar
 from submission.stages import write_csv
@@ -228,10 +228,11 @@ def train_vae(
     within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
     checkpoint = folder / "checkpoint.pt"
     if state := load_checkpoint(checkpoint, fingerprint, device):
-        vae.load_state_dict(state["vae"])
-        optim.load_state_dict(state["optimizer"])
-        history = [Epoch(**row) for row in state["history"]]
-        within = state.get("within")
+        with continuing(checkpoint):
+            vae.load_state_dict(state["vae"])
+            optim.load_state_dict(state["optimizer"])
+            history = [Epoch(**row) for row in state["history"]]
+            within = state["within"]
         log.info(
             "continuing after epoch %d of %d%s", len(history), epochs,
             f" and step {within['step']} of the next" if within else "",

@@ -510,12 +510,18 @@ def damaged_checkpoint(out: Path) -> None:
     (out / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut short")
 
 
+def checkpoint_of_another_version(out: Path) -> None:
+    state = {"fingerprint": "mine", "network": {"backbone.0.weight": torch.ones(3)}, "step": 3}
+    torch.save(state, out / "checkpoint.pt")
+
+
 BAD_RUNS: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "batch": (bad("finetune.batch_size", 100), lambda out: None, "an epoch has 12 images"),
     "schedule": (bad("finetune.schedule", "linear"), lambda out: None, "'constant' or 'cosine'"),
     "one image": (bad("finetune.batch_size", 1), lambda out: None, "at least 2"),
     "foreign": (settings(), foreign_checkpoint, "another configuration"),
     "damaged": (settings(), damaged_checkpoint, "delete it to start again"),
+    "other version": (settings(), checkpoint_of_another_version, "another version of this code"),
     "diverging": (bad("finetune.learning_rate", 1e38), lambda out: None, "not finite by step"),
 }
 

@@ -227,6 +227,17 @@ def test_a_checkpoint_of_another_run_is_kept_and_refused(
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, features: torch.Tensor) -> None:
+    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    train_vae(features, tmp_path, "mine", progress=False)
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    state["vae"]["encoder.0.gain"] = torch.ones(1)
+    torch.save(state, checkpoint)
+    with pytest.raises(UserError, match="another version of this code"):
+        train_vae(features, tmp_path, "mine", progress=False)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, features: torch.Tensor) -> None:
     load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     train_vae(features, tmp_path, "a", progress=False)
