@@ -7,6 +7,7 @@ columns are tilt and pan, in this order, as in all of this project.
 import argparse
 import json
 import os
+import textwrap
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from submission import paths, scene
+from submission import animation, paths, scene
 from submission.config import load_config
 from submission.data import IMAGE_SHAPE, Dataset, open_dataset
 from submission.errors import UserError
@@ -200,6 +201,19 @@ def table(result: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def own_panels(moved: dict[str, dict[str, float]]) -> str:
+    """What animation.on_own_panel found, as aligned text."""
+    lines = ["on the panel that moves the factor, mean over values or mean abs. error"]
+    for name, row in moved.items():
+        score = (
+            f"{row['error']:>12.2f} steps"
+            if "error" in row
+            else f"{row['mean_over_values']:>16.1%}"
+        )
+        lines.append(f"{name:<18}{score}")
+    return "\n".join(lines)
+
+
 def draw_confusion(
     read: Numbers, true: Numbers, complex_objects: bool, what: str, path: Path
 ) -> None:
@@ -238,11 +252,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--dataset", help="a data set by name, e.g. mpi3d_real")
     which.add_argument(
+        "--gif", type=Path, help="a sample animation of MPI3D, as its authors publish them"
+    )
+    which.add_argument(
         "--frames", type=Path,
         help="npz file: images uint8 (n, 64, 64, 3), factors (n, 7), of which the last two columns "
         "are tilt and pan",
     )  # fmt: skip
-    parser.add_argument("--complex", action="store_true", help="--frames shows complex objects")
+    parser.add_argument(
+        "--complex", action="store_true", help="--frames or --gif shows complex objects"
+    )
     parser.add_argument("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
     parser.add_argument(
         "--count", type=int, default=2000, help="images drawn from a data set (%(default)s)"
@@ -264,7 +283,26 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--count {args.count} is no number of images: give 1 or more")
     device = pick_device(args.device)
     note = ""
-    if args.frames:
+    moved: dict[str, dict[str, float]] = {}
+    if args.gif:
+        complex_objects = args.complex
+        frames = animation.read_animation(args.gif)
+        images = frames.reshape(-1, *IMAGE_SHAPE)
+        read = read_factors(args.weights, args.heads, images, device)
+        panels = read.reshape(len(frames), animation.PANELS, len(FACTOR_SIZES))
+        found = animation.inferred_labels(
+            panels, COMPLEX_SIZES if complex_objects else FACTOR_SIZES
+        )
+        moved = animation.on_own_panel(panels, found, complex_objects)
+        true = found.factors.reshape(-1, len(FACTOR_SIZES))
+        what = f"{args.gif.name}: {len(frames)} frames of {animation.PANELS} panels"
+        note = (
+            "An animation carries no labels: each factor's course follows from where it starts, "
+            "and the start was taken that agrees best with what was read in its panel. All panels "
+            f"start at {animation.described(found, complex_objects)}: look whether that is so. The "
+            "first table counts all frames, most of which show this one configuration."
+        )
+    elif args.frames:
         complex_objects = args.complex
         images, true = labelled_frames(args.frames, complex_objects)
         what = f"{args.frames.name}: {len(images)} images"
@@ -281,6 +319,9 @@ def run(args: argparse.Namespace) -> None:
         draw_confusion(read, true, complex_objects, what, args.picture)
     if args.json:
         answer: dict[str, Any] = {"images": len(images), "what": what, "scores": result}
+        answer |= {"on_own_panel": moved} if moved else {}
         print(json.dumps(answer | ({"note": note} if note else {}), indent=2))
     else:
-        print(f"{what}\n\n{table(result)}" + (f"\n{note}" if note else ""))
+        print(f"{what}\n\n{table(result)}" + (f"\n\n{own_panels(moved)}" if moved else ""))
+        if note:
+            print(f"\n{textwrap.fill(note, 100)}")

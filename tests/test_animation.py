@@ -1,0 +1,140 @@
+"""Animations as disentanglement_lib writes them: read panel by panel, and their labels inferred."""
+
+import ast
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from submission import animation, probe, standin
+from submission.animation import PANELS
+from submission.errors import UserError
+
+SIZES = (6, 6, 2, 3, 3, 40, 40)
+START = (2, 4, 1, 1, 0, 30, 7)
+
+
+@pytest.fixture(scope="module")
+def library() -> dict[str, Callable[..., Any]]:
+    """disentanglement_lib's own functions; its module needs TensorFlow 1, these do not."""
+    spec = importlib.util.find_spec("disentanglement_lib")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    file = Path(spec.submodule_search_locations[0]) / "visualize" / "visualize_util.py"
+    found: dict[str, Any] = {"np": np}
+    wanted = {"padded_grid", "padded_stack", "padding_array", "best_num_rows", "pad_around",
+              "cycle_factor"}  # fmt: skip
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name in wanted:
+            exec(compile(ast.Module([node], []), str(file), "exec"), found)
+    return found
+
+
+def factors_of(
+    library: dict[str, Callable[..., Any]], moves: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+) -> np.ndarray:
+    """(20 frames, 7 panels, 7): panel k cycles through factor moves[k]."""
+    factors = np.tile(np.array(START), (20, PANELS, 1))
+    for panel, factor in enumerate(moves):
+        factors[:, panel, factor] = library["cycle_factor"](START[factor], SIZES[factor], 20)
+    return factors
+
+
+def write_gif(library: dict[str, Callable[..., Any]], panels: np.ndarray, path: Path) -> None:
+    frames = [
+        Image.fromarray(library["pad_around"](library["padded_grid"](list(frame))))
+        for frame in panels
+    ]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, loop=0)
+
+
+@pytest.mark.parametrize("values", [2, 3, 4, 6, 40])
+@pytest.mark.parametrize("frames", [13, 20])
+def test_a_course_is_the_librarys_cycle(
+    library: dict[str, Callable[..., Any]], values: int, frames: int
+) -> None:
+    for start in range(values):
+        np.testing.assert_array_equal(
+            animation.course(start, values, frames), library["cycle_factor"](start, values, frames)
+        )
+
+
+@pytest.mark.parametrize("moves", [(0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 4, 6, 5)])
+def test_labels_are_found_through_wrong_readings(
+    library: dict[str, Callable[..., Any]], moves: tuple[int, ...]
+) -> None:
+    true = factors_of(library, moves)
+    generator = np.random.default_rng(1)
+    read = true.copy()
+    for factor, size in enumerate(SIZES):
+        wrong = generator.random(read.shape[:2]) < 0.3
+        read[..., factor][wrong] = generator.integers(0, size, wrong.sum())
+    found = animation.inferred_labels(read, SIZES)
+    np.testing.assert_array_equal(found.factors, true)
+    assert found.moves == moves
+    # By hand: of panel 2's values (small, large) the share that was read right, averaged.
+    r, t = read[:, 2, 2], true[:, 2, 2]
+    expected = ((r[t == 0] == 0).mean() + (r[t == 1] == 1).mean()) / 2
+    assert animation.on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
+
+
+def test_the_real_animations_take_the_values_in_their_own_order() -> None:
+    """The shapes that the published animation of the real rig shows, frame by frame."""
+    shapes = [0, 0, 4, 4, 5, 5, 1, 3, 3, 2, 2, 2, 3, 3, 1, 1, 5, 4, 4, 0]
+    read = np.tile(np.array((2, 0, 1, 1, 0, 12, 39)), (20, PANELS, 1))
+    read[:, 0, 0] = [2, 1, 3, 3, 0, 0, 5, 4, 4, 4, 4, 5, 0, 0, 3, 3, 1, 2, 2, 2]
+    read[:, 1, 1] = shapes
+    found = animation.inferred_labels(read, SIZES)
+    assert found.factors[:, 1, 1].tolist() == shapes
+    assert found.factors[:, 0, 1].tolist() == [0] * 20
+
+
+def test_a_gif_of_renders_is_read(
+    library: dict[str, Callable[..., Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true = factors_of(library)
+    images = standin.render_images("real", true.reshape(-1, 7)).reshape(20, PANELS, 64, 64, 3)
+    path = tmp_path / "animation.gif"
+    write_gif(library, images, path)
+    read = animation.read_animation(path)
+    assert read.shape == images.shape
+    # A palette of 256 colours for each frame moves grey levels a little, a wrong cut would a lot.
+    assert np.abs(read.astype(int) - images).mean() < 6
+
+    parser = probe.argparse.ArgumentParser()
+    probe.add_arguments(parser)
+    probe.run(parser.parse_args(["--gif", str(path)]))
+    printed = capsys.readouterr().out
+    assert "tilt 30, pan 7: look whether that is so" in " ".join(printed.split())
+    own = printed[printed.index("on the panel that moves") :]
+    shares = dict(line.split() for line in own.splitlines() if line.endswith("%"))
+    assert float(shares["object_color"].rstrip("%")) > 80
+    assert float(shares["camera_height"].rstrip("%")) > 90
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda path: None, "check its name"),
+        (lambda path: path.write_bytes(b"GIF89a" + bytes(20)), "is damaged"),
+        (lambda path: path.write_text("<html>"), "is no GIF file"),
+        (lambda path: Image.new("RGB", (306, 158)).save(path), "has 1 frames of 306x158"),
+        (
+            lambda path: Image.new("RGB", (300, 158)).save(
+                path, save_all=True, append_images=[Image.new("RGB", (300, 158), "red")]
+            ),
+            "has 2 frames of 300x158",
+        ),
+    ],
+)
+def test_what_is_no_animation_is_refused(
+    tmp_path: Path, write: Callable[[Path], Any], said: str
+) -> None:
+    path = tmp_path / "x.gif"
+    write(path)
+    with pytest.raises(UserError, match=said):
+        animation.read_animation(path)
