@@ -10,7 +10,6 @@ Runs lie in $SUBMISSION_HOME (default: scratch), one folder for each row and see
 """
 
 import argparse
-import hashlib
 import json
 import os
 import statistics
@@ -24,7 +23,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from submission import udr
-from submission.extractor import SHIPPED_WEIGHTS
+from submission.extractor import SHIPPED_WEIGHTS, check_sha256
 
 DOCS = Path(__file__).resolve().parent
 METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
@@ -172,7 +171,7 @@ def main() -> None:
     home = Path(os.environ.get("SUBMISSION_HOME") or DOCS.parent / "scratch").resolve()
     os.environ |= {"SUBMISSION_HOME": str(home), "AICROWD_OUTPUT_PATH": str(home / "runs")}
     path = DOCS / "results.json"
-    weights = hashlib.sha256(SHIPPED_WEIGHTS.read_bytes()).hexdigest()[:8]
+    weights = check_sha256(SHIPPED_WEIGHTS)[:8]
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     for row in ROWS:
         if args.rows and row.name not in args.rows:

@@ -130,23 +130,6 @@ def _cost(read: Numbers, course: Numbers, factor: int) -> int:
     return int(np.minimum(apart, 10).sum() if factor in (_TILT, _PAN) else 10 * (apart > 0).sum())
 
 
-def on_own_panel(
-    read: Numbers, labels: Labels, complex_objects: bool
-) -> dict[str, dict[str, float]]:
-    """Each factor on the frames of the panel that moves it, where a constant guess is no help: the
-    accuracy averaged over values, and for tilt and pan the mean absolute error in steps."""
-    result: dict[str, dict[str, float]] = {}
-    for panel, factor in enumerate(labels.moves):
-        r, t = read[:, panel, factor], labels.factors[:, panel, factor]
-        name = scene.FACTOR_NAMES[factor]
-        if factor in (_TILT, _PAN):
-            result[name] = {"error": float(np.abs(r - t).mean())}
-        elif not (complex_objects and factor < 2):
-            right = [float((r[t == value] == value).mean()) for value in np.unique(t)]
-            result[name] = {"mean_over_values": float(np.mean(right))}
-    return result
-
-
 def described(labels: Labels, complex_objects: bool) -> str:
     """The configuration that all panels start at, in words; of complex objects only what the heads
     know."""

@@ -201,8 +201,22 @@ def table(result: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def on_own_panel(
+    read: Numbers, found: animation.Labels, complex_objects: bool
+) -> dict[str, dict[str, float]]:
+    """Each factor on the frames of the panel that moves it, where a constant guess is no help:
+    `mean_over_values`, and for tilt and pan the `error`, as in `scores`."""
+    result: dict[str, dict[str, float]] = {}
+    for panel, factor in enumerate(found.moves):
+        name, key = scene.FACTOR_NAMES[factor], "error" if factor in AXES else "mean_over_values"
+        own = scores(read[:, panel], found.factors[:, panel], complex_objects)
+        if name in own:
+            result[name] = {key: own[name][key]}
+    return result
+
+
 def own_panels(moved: dict[str, dict[str, float]]) -> str:
-    """What animation.on_own_panel found, as aligned text."""
+    """What on_own_panel found, as aligned text."""
     lines = ["on the panel that moves the factor, mean over values or mean abs. error"]
     for name, row in moved.items():
         score = (
@@ -293,7 +307,7 @@ def run(args: argparse.Namespace) -> None:
         found = animation.inferred_labels(
             panels, COMPLEX_SIZES if complex_objects else FACTOR_SIZES
         )
-        moved = animation.on_own_panel(panels, found, complex_objects)
+        moved = on_own_panel(panels, found, complex_objects)
         true = found.factors.reshape(-1, len(FACTOR_SIZES))
         what = f"{args.gif.name}: {len(frames)} frames of {animation.PANELS} panels"
         note = (

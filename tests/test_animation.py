@@ -79,7 +79,7 @@ def test_labels_are_found_through_wrong_readings(
     # By hand: of panel 2's values (small, large) the share that was read right, averaged.
     r, t = read[:, 2, 2], true[:, 2, 2]
     expected = ((r[t == 0] == 0).mean() + (r[t == 1] == 1).mean()) / 2
-    assert animation.on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
+    assert probe.on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
 
 
 def test_the_real_animations_take_the_values_in_their_own_order() -> None:
