@@ -210,10 +210,11 @@ def plan(
     if asks_for_groups():
         latents = gin.query_parameter("train_groups.groups")
         # The sample in float32, in float64, centred; each group's components beside the codes;
-        # scikit-learn. The allocator keeps most of it to the end.
+        # scikit-learn; a latent's values, their heaps. The allocator keeps most of it to the end.
         sample = min(num_images, gin.query_parameter("train_groups.sample"))
         separation = sample * FEATURE_SIZE * (4 + 8 + 8)
-        separation += num_images * gin.query_parameter("train_groups.components") * 4 * 2
+        components = gin.query_parameter("train_groups.components")
+        separation += num_images * (components * 4 * 2 + 6 * 8)
         separation += 100 * MIB
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4

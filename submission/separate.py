@@ -1,6 +1,7 @@
 """refined.gin's way from features to latents: independent components, one beta-VAE per group.
 
 x (N, 512) -> z (N, K), the independent components -> groups of dependent ones -> one latent each
+-> drawn to the middle of its heap, if it has any
 
 The features are close to a sum with one summand per factor, and over the whole grid the factors are
 independent. Independent component analysis undoes such a sum without a label. But a factor with
@@ -8,10 +9,14 @@ several values takes several components (three of four colours have one each), s
 latent knows it: MIG, SAP and IRS ask for one. Components of one factor depend on each other, those
 of two factors do not: dependent ones form a group, and a beta-VAE with a single latent (section
 2.3's, on the group's components in place of the features) finds the curve that they move along.
+
+A latent whose values lie in a few heaps with gaps between them stands for a factor of a few values.
+Where in its heap a value lies tells of noise and of other factors, so it is drawn to the middle.
 """
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import gin
@@ -19,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 from scipy.spatial.distance import squareform
 from sklearn.decomposition import FastICA
 from torch import Tensor, nn
@@ -29,6 +36,11 @@ from submission.vae import encode_features, train_vae
 log = logging.getLogger(__name__)
 
 _BINS = 12
+# Of a latent's histogram: bins, their blur, and what is added to all (share of the highest).
+_HEAP_BINS, _HEAP_BLUR, _HEAP_FLOOR = 200, 3.0, 0.01
+# Between heaps the density falls to this share of the lower one's. Where it also has dents of less
+# depth, down to the second share, the heaps overlap and are left alone.
+_GAP, _DENT = 0.2, 0.7
 
 
 class GroupMeans(nn.Module):
@@ -55,6 +67,7 @@ def train_groups(
     components: int = gin.REQUIRED,
     groups: int = gin.REQUIRED,
     sample: int = gin.REQUIRED,
+    heaps: int = gin.REQUIRED,
 ) -> GroupMeans:
     """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
 
@@ -67,6 +80,7 @@ def train_groups(
         components: K, which share the features' variance of highest rank.
         groups: C, how many groups and so latents there are.
         sample: components and groups are found on at most so many images.
+        heaps: a latent with 2 to so many heaps is drawn to their middles; 1 for never.
 
     Returns:
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
@@ -91,14 +105,20 @@ def train_groups(
         first.bias.data = torch.from_numpy(offset[group]).float()
         first = first.to(features.device)
         if len(group) == 1:
-            means.append(nn.Sequential(first))
+            latent = nn.Sequential(first)
         else:
             log.info("group %d of %d: %d components", number + 1, groups, len(group))
             below = folder / f"group_{number}"
             below.mkdir(exist_ok=True)
             z = encode_features(first, features)
             vae = train_vae(z, below, f"{fingerprint}-{number}", seed=seed)
-            means.append(nn.Sequential(first, *_standardised(vae.means(), z)))
+            latent = nn.Sequential(first, *_standardised(vae.means(), z))
+        values = encode_features(latent.eval(), features).cpu().numpy()[:, 0].astype(np.float64)
+        borders = gaps(values)
+        if 1 <= len(borders) < heaps:
+            log.info("latent %d: drawn to %d heaps", number, len(borders) + 1)
+            latent.extend(_to_heaps(values, borders).to(features.device))
+        means.append(latent)
         on_progress((number + 1) / groups)
     return GroupMeans(means).eval()
 
@@ -156,6 +176,57 @@ def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[l
     tree = linkage(squareform(1 - dependence, checks=False), method="average")
     labels = fcluster(tree, groups, criterion="maxclust").tolist()
     return [[i for i, own in enumerate(labels) if own == label] for label in dict.fromkeys(labels)]
+
+
+def gaps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where the heaps end that a latent's values lie in.
+
+    Args:
+        values: (n,).
+
+    Returns:
+        The borders between heaps, ascending; none if there is one heap, or if some overlap.
+    """
+    span = np.quantile(values, [0.001, 0.999])
+    counts, edges = np.histogram(values, _HEAP_BINS, tuple(span))
+    density = gaussian_filter1d(counts.astype(np.float64), _HEAP_BLUR, mode="constant")
+    # A peak's prominence in the logarithm is its height over the gap beside it. An empty bin at
+    # either end, since a peak has to have neighbours.
+    height = np.log(np.pad(density, 1) + _HEAP_FLOOR * density.max())
+    peaks, _ = find_peaks(height, prominence=-np.log(_GAP))
+    if len(find_peaks(height, prominence=-np.log(_DENT))[0]) > len(peaks):
+        return np.empty(0)
+    middles = np.pad((edges[1:] + edges[:-1]) / 2, 1, mode="edge")
+    borders = [middles[a + height[a:b].argmin()] for a, b in pairwise(peaks)]
+    return np.array(borders)
+
+
+def _to_heaps(values: npt.NDArray[np.float64], borders: npt.NDArray[np.float64]) -> nn.Sequential:
+    """Layers (B, 1) -> (B, 1): the expected middle of the heap that a value is from, rescaled to
+    mean 0 and variance 1.
+
+    The heaps are taken for normal distributions of one variance s^2, with middles m_k and shares
+    w_k. Then p(k | z) is the softmax of z m_k / s^2 - m_k^2 / (2 s^2) + log w_k, a linear layer.
+    """
+    heap = np.searchsorted(borders, values)
+    shares = np.bincount(heap) / len(values)
+    middles = np.bincount(heap, values) / np.bincount(heap)
+    # At least a little, as for values that are the same in each heap.
+    variance = max(np.mean((values - middles[heap]) ** 2), 1e-6 * values.var())
+    to_heap = nn.Linear(1, len(middles))
+    to_heap.weight.data = torch.from_numpy(middles / variance)[:, None]
+    to_heap.bias.data = torch.from_numpy(np.log(shares) - middles**2 / (2 * variance))
+    to_middle = nn.Linear(len(middles), 1)
+    to_middle.weight.data = torch.from_numpy(middles)[None]
+    to_middle.bias.data = torch.zeros(1, dtype=torch.float64)
+    layers = nn.Sequential(to_heap, nn.Softmax(dim=1), to_middle)
+    with torch.no_grad():
+        # In parts: a value takes as many numbers on its way as there are heaps.
+        out = torch.cat([layers(part) for part in torch.from_numpy(values)[:, None].split(65536)])
+        to_middle.bias.data -= out.mean()
+        to_middle.weight.data /= out.std()
+        to_middle.bias.data /= out.std()
+    return layers.float()
 
 
 def _standardised(means: nn.Sequential, z: Tensor) -> nn.Sequential:

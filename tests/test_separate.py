@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
+from sklearn.mixture import GaussianMixture
 from sklearn.tree import DecisionTreeClassifier
 
 from submission import separate
@@ -74,6 +75,71 @@ def test_each_latent_knows_one_factor_and_nothing_of_the_others(tmp_path: Path) 
     for factor, latent in enumerate(own):
         assert share[latent, factor] > 0.95
         assert max(np.delete(share[:, factor], latent)) < 1 / SIZES[factor] + 0.15
+
+
+def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
+    """Noise within a value goes, the values' difference stays; eight values are left where they
+    are, refined.gin asks for six at most."""
+    x = features()
+    x += 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for heaps in (1, 6):
+        (tmp_path / f"{heaps}").mkdir()
+        with gin.unlock_config():
+            gin.bind_parameter("train_groups.heaps", heaps)
+        means = separate.train_groups(x, tmp_path / f"{heaps}", "here", seed=0)
+        found[heaps] = encode_features(means, x).numpy().astype(np.float64)
+    values = factors()
+
+    def spread(codes: np.ndarray, factor: int) -> float:
+        """Variance within the factor's values over all variance, of its best latent."""
+        within = [
+            np.mean([latent[values[:, factor] == v].var() for v in range(SIZES[factor])])
+            for latent in codes.T
+        ]
+        return float(min(within))
+
+    assert 0.01 < spread(found[1], 2) < 0.1
+    assert spread(found[6], 2) < 0.1 * spread(found[1], 2)
+    np.testing.assert_allclose(found[6].mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(found[6].std(axis=0), 1, atol=1e-3)
+    assert spread(found[6], 1) == pytest.approx(spread(found[1], 1), rel=1e-6)
+
+
+def test_heaps_are_told_by_the_gaps_between_them() -> None:
+    rng = np.random.default_rng(0)
+
+    def drawn(*heaps: tuple[float, float]) -> np.ndarray:
+        return np.concatenate([rng.normal(middle, deviation, 5000) for middle, deviation in heaps])
+
+    assert len(separate.gaps(rng.normal(size=10_000))) == 0
+    assert len(separate.gaps(rng.uniform(size=10_000))) == 0
+    borders = separate.gaps(drawn((-1, 0.1), (0, 0.1), (2, 0.2)))
+    assert len(borders) == 2
+    assert -0.7 < borders[0] < -0.3
+    assert 0.3 < borders[1] < 1.5
+    # Two of the three overlap: none is told from the others.
+    assert len(separate.gaps(drawn((-2, 0.2), (0, 0.3), (1.0, 0.3)))) == 0
+
+
+def test_a_value_is_drawn_to_where_a_mixture_expects_it() -> None:
+    """scikit-learn's mixture of the same middles, shares and variance, then rescaled."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(-1, 0.2, 600), rng.normal(0.3, 0.2, 1400)])
+    layers = separate._to_heaps(values, np.array([-0.4]))
+    heap = (values > -0.4).astype(int)
+    middles = np.array([values[heap == k].mean() for k in (0, 1)])
+    mixture = GaussianMixture(2, covariance_type="spherical")
+    mixture.weights_ = np.bincount(heap) / len(values)
+    mixture.means_ = middles[:, None]
+    mixture.covariances_ = np.full(2, np.mean((values - middles[heap]) ** 2))
+    mixture.precisions_cholesky_ = mixture.covariances_**-0.5
+    asked = np.linspace(-2, 1.5, 50)[:, None]
+    expected = mixture.predict_proba(asked) @ middles
+    all_of_them = mixture.predict_proba(values[:, None]) @ middles
+    expected = (expected - all_of_them.mean()) / all_of_them.std()
+    got = layers(torch.from_numpy(asked).float()).detach().numpy()[:, 0]
+    np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
 def test_the_same_seed_gives_the_same_latents(tmp_path: Path) -> None:
