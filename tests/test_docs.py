@@ -1,0 +1,69 @@
+"""The pages of results are what their scripts make of the numbers beside them, and the figures that
+the README and the model card take from there are the same."""
+
+import importlib.util
+import json
+import statistics
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from submission.extractor import SHIPPED_WEIGHTS, check_sha256
+
+ROOT = Path(__file__).resolve().parent.parent
+METRICS = ("factor_vae", "dci", "sap", "irs", "mig")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((ROOT / "docs" / f"{name}.json").read_text())
+    return read
+
+
+@pytest.mark.parametrize("name", ["results", "finetuning"])
+def test_the_page_is_made_of_the_numbers(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    made = script(name)
+    assert page == f"{made.INTRODUCTION}\n{made.table(numbers(name))}"
+    assert "NOT MPI3D" in page
+
+
+@pytest.mark.parametrize("row", ["public", "refined"])
+def test_the_readmes_rows_are_the_means(row: str) -> None:
+    weights = check_sha256(SHIPPED_WEIGHTS)[:8]
+    found = numbers("results")["rows"][f"{row} {weights}"]
+    columns = [[seed[m] for seed in found["scores"]] for m in METRICS]
+    columns.append([sum(seed[m] for m in METRICS) for seed in found["scores"]])
+    cells = [str(len(found["scores"])), *(f"{statistics.mean(column):.3f}" for column in columns)]
+    lines = [
+        line for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith(f"| `{row}.gin`") and "0." in line
+    ]  # fmt: skip
+    assert [line.split(" | ")[1:] for line in lines] == [[*cells[:-1], f"{cells[-1]} |"]]
+
+
+def test_the_cards_rows_are_the_probes() -> None:
+    probes = numbers("finetuning")["rows"]["shipped"]["probe"]
+    card = (ROOT / "submission" / "weights" / "README.md").read_text()
+    for look in ("real", "realistic", "toy"):
+        answer = probes[f"Stand-in, {look} look, NOT MPI3D"]
+        assert answer["images"] == 2_000
+        scores = answer["scores"]
+        cells = [
+            f"{100 * scores[factor]['mean_over_values']:.1f} %"
+            for factor in ("object_color", "object_shape", "object_size", "camera_height",
+                           "background_color")
+        ]  # fmt: skip
+        cells += [f"{scores[axis]['error']:.2f}" for axis in ("tilt", "pan")]
+        cells.append(f"{scores['arm']['median_angle']:.1f} degrees")
+        assert f"| stand-in, {look} look | {' | '.join(cells)} |" in card
