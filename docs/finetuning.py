@@ -23,6 +23,7 @@ from typing import Any
 
 from submission.extractor import SHIPPED_WEIGHTS, check_sha256
 from submission.finetune import SHIPPED_HEADS
+from submission.stages import write_text
 
 DOCS = Path(__file__).resolve().parent
 LOOKS = {"real": "mpi3d_real", "realistic": "mpi3d_realistic", "toy": "mpi3d_toy"}
@@ -35,17 +36,17 @@ _SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0)"
 
 INTRODUCTION = """# What the finetuning's parts add
 
-Short trainings of the whole network by `docs/finetuning.py`, which has their settings: 600 steps of
-64 images, about half an hour on two cores with nothing else to do (a row that is not shown was not
-run). They are far from converged, so the rows compare starts and images; what the finetuning
-reaches is the row of the shipped weights (387,968 images). Frames are published ones of MPI3D, 140
-of each animation, never trained on; the renderer was calibrated on them.
+Short trainings of the whole network by `docs/finetuning.py`, which has their settings: 600 steps
+of 64 images, 40 to 56 minutes each with two at once, and at times a third job, on two cores (a row
+that is not shown was not run). They are far from converged, so the rows compare starts and images;
+what the finetuning reaches is the row of the shipped weights (387,968 images). Frames are
+published ones of MPI3D, 140 of each animation, never trained on; the renderer was calibrated on
+them.
 
 Per cent right, mean over each factor's values; tilt and pan: mean absolute error in steps of 40;
 arm: median angle between read and true direction. A constant guess has 17, 17, 50, 33, 33 %, 10
-steps.
-Stand-ins are this project's renders with axes thinned to 10 positions, **not MPI3D**: 1,000 images
-of each, 2,000 for the shipped weights.
+steps. Stand-ins are this project's renders with axes thinned to 10 positions, **not MPI3D**: 1,000
+images of each, 2,000 for the shipped weights.
 
 What the rows showed on 2026-11-24: from scratch, shape and the arm's direction are hardly begun
 when CRAFT's filters are half way. Randomised toy and realistic looks alone, as in the paper's
@@ -87,15 +88,13 @@ def submission(*words: str) -> str:
 
 
 def finetuned(row: Row, craft_file: Path | None, folder: Path) -> dict[str, Any]:
-    """Trains the row unless it is done; images seen by its own log."""
+    """Trains the row, which goes on from its checkpoint; images seen by its own log."""
     assert row.start is not None
-    if not (folder / "done").exists():
-        craft = ("--craft-file", str(craft_file)) if row.start == "craft" else ()
-        submission(
-            "finetune", "--config", "finetune_cpu.gin", "--from", row.start, *craft,
-            "--out", str(folder), *row.bindings,
-        )  # fmt: skip
-        (folder / "done").touch()
+    craft = ("--craft-file", str(craft_file)) if row.start == "craft" else ()
+    submission(
+        "finetune", "--config", "finetune_cpu.gin", "--from", row.start, *craft,
+        "--out", str(folder), *row.bindings,
+    )  # fmt: skip
     with open(folder / "finetune.csv", newline="") as file:
         epochs = list(csv.DictReader(file))
     return {"images_seen": int(float(epochs[-1]["images_seen"]))}
@@ -170,8 +169,7 @@ def main() -> None:
             answer = probed(weights, heads, (*where, "--count", count))
             found[f"Stand-in, {domain} look, NOT MPI3D"] = answer
         for frames in args.frames:
-            kind = ("--complex",) if "complex" in frames.stem else ()
-            answer = probed(weights, heads, ("--frames", str(frames), *kind))
+            answer = probed(weights, heads, ("--frames", str(frames)))
             found[f"Labelled frames: {frames.stem}"] = answer
         results["rows"][row.name] = {
             "what": row.what, "start": row.start, "bindings": row.bindings, **made,
@@ -179,13 +177,8 @@ def main() -> None:
         }  # fmt: skip
         order = [one.name for one in ROWS if one.name in results["rows"]]
         results["rows"] = {name: results["rows"][name] for name in order}
-        written = {
-            "finetuning.json": json.dumps(results, indent=1) + "\n",
-            "finetuning.md": f"{INTRODUCTION}\n{table(results)}",
-        }
-        for name, text in written.items():
-            (DOCS / f"{name}.tmp").write_text(text)
-            os.replace(DOCS / f"{name}.tmp", DOCS / name)
+        write_text(path, json.dumps(results, indent=1) + "\n")
+        write_text(path.with_suffix(".md"), f"{INTRODUCTION}\n{table(results)}")
     print(table(results))
 
 

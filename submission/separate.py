@@ -104,20 +104,21 @@ def train_groups(
         first.weight.data = torch.from_numpy(unmix[group]).float()
         first.bias.data = torch.from_numpy(offset[group]).float()
         first = first.to(features.device)
-        if len(group) == 1:
-            latent = nn.Sequential(first)
-        else:
+        latent = nn.Sequential(first)
+        z = encode_features(first, features)
+        if len(group) > 1:
             log.info("group %d of %d: %d components", number + 1, groups, len(group))
             below = folder / f"group_{number}"
             below.mkdir(exist_ok=True)
-            z = encode_features(first, features)
             vae = train_vae(z, below, f"{fingerprint}-{number}", seed=seed)
-            latent = nn.Sequential(first, *_standardised(vae.means(), z))
-        values = encode_features(latent.eval(), features).cpu().numpy()[:, 0].astype(np.float64)
+            curve = _standardised(vae.means(), z)
+            latent.extend(curve)
+            z = encode_features(curve, z)
+        values = z.cpu().numpy()[:, 0].astype(np.float64)
         borders = gaps(values)
         if 1 <= len(borders) < heaps:
             log.info("latent %d: drawn to %d heaps", number, len(borders) + 1)
-            latent.extend(_to_heaps(values, borders).to(features.device))
+            latent.extend(_standardised(_to_heaps(values, borders).to(features.device), z))
         means.append(latent)
         on_progress((number + 1) / groups)
     return GroupMeans(means).eval()
@@ -202,8 +203,7 @@ def gaps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _to_heaps(values: npt.NDArray[np.float64], borders: npt.NDArray[np.float64]) -> nn.Sequential:
-    """Layers (B, 1) -> (B, 1): the expected middle of the heap that a value is from, rescaled to
-    mean 0 and variance 1.
+    """Layers (B, 1) -> (B, 1): the expected middle of the heap that a value is from.
 
     The heaps are taken for normal distributions of one variance s^2, with middles m_k and shares
     w_k. Then p(k | z) is the softmax of z m_k / s^2 - m_k^2 / (2 s^2) + log w_k, a linear layer.
@@ -219,14 +219,7 @@ def _to_heaps(values: npt.NDArray[np.float64], borders: npt.NDArray[np.float64])
     to_middle = nn.Linear(len(middles), 1)
     to_middle.weight.data = torch.from_numpy(middles)[None]
     to_middle.bias.data = torch.zeros(1, dtype=torch.float64)
-    layers = nn.Sequential(to_heap, nn.Softmax(dim=1), to_middle)
-    with torch.no_grad():
-        # In parts: a value takes as many numbers on its way as there are heaps.
-        out = torch.cat([layers(part) for part in torch.from_numpy(values)[:, None].split(65536)])
-        to_middle.bias.data -= out.mean()
-        to_middle.weight.data /= out.std()
-        to_middle.bias.data /= out.std()
-    return layers.float()
+    return nn.Sequential(to_heap, nn.Softmax(dim=1), to_middle).float()
 
 
 def _standardised(means: nn.Sequential, z: Tensor) -> nn.Sequential:

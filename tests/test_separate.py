@@ -126,7 +126,9 @@ def test_a_value_is_drawn_to_where_a_mixture_expects_it() -> None:
     """scikit-learn's mixture of the same middles, shares and variance, then rescaled."""
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(-1, 0.2, 600), rng.normal(0.3, 0.2, 1400)])
-    layers = separate._to_heaps(values, np.array([-0.4]))
+    layers = separate._standardised(
+        separate._to_heaps(values, np.array([-0.4])), torch.from_numpy(values[:, None]).float()
+    )
     heap = (values > -0.4).astype(int)
     middles = np.array([values[heap == k].mean() for k in (0, 1)])
     mixture = GaussianMixture(2, covariance_type="spherical")
