@@ -1,9 +1,9 @@
 """Makes docs/finetuning.json and docs/finetuning.md: what the parts of finetune_cpu.gin add to what
 the extractor reads, and what the shipped weights read in 2,000 images of each look.
 
-    python docs/finetuning.py --craft-file craft_mlt_25k.pth      # hours on two cores
-    python docs/finetuning.py --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
-    python docs/finetuning.py shipped
+    python -m docs.finetuning --craft-file craft_mlt_25k.pth      # hours on two cores
+    python -m docs.finetuning --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
+    python -m docs.finetuning shipped
 
 Each row is a short finetuning, all of the same cost, probed on stand-ins and, with --frames, on
 labelled pictures (as for `probe --frames`). Killed, the same call goes on; a row that is done is

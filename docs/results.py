@@ -1,9 +1,9 @@
 """Makes docs/results.json and docs/results.md: the five scores of the shipped configurations, and
 what each part of refined.gin adds, on rendered stand-ins.
 
-    python docs/results.py              # all of it: hours on two cores
-    python docs/results.py public refined
-    python docs/results.py public refined --weights FILE      # another extractor's
+    python -m docs.results              # all of it: hours on two cores
+    python -m docs.results public refined
+    python -m docs.results public refined --weights FILE      # another extractor's
 
 Each row is a configuration with its schedule scaled to the thinner grid, trained from so many seeds
 and scored with the server's counts. Killed, the same call goes on; seeds whose scores are in
@@ -45,7 +45,7 @@ INTRODUCTION = """# Results on rendered stand-ins
 features come from the weight file named (the first digits of its SHA-256; the shipped one's are in
 `submission/weights/SHA256SUMS`, older ones in the history), the counts are the server's. Mean and
 standard deviation over seeds. Schedules are scaled to the smaller grid, as bound in
-`docs/results.py`, which makes this page (`python docs/results.py`; a row that is not shown was not
+`docs/results.py`, which makes this page (`python -m docs.results`; a row that is not shown was not
 run). The 20 components, 8 groups and the heaps of refined.gin were chosen among about ten tries by
 their scores on another grid, the dry run's (4 positions an axis, same renderer). There 7 groups did
 better; they were dropped after a seed in which they fail here. On the real files, at their full

@@ -1,11 +1,13 @@
 """The pages of results are what their scripts make of the numbers beside them, and the figures that
 the README and the model card take from there are the same."""
 
-import importlib.util
+import importlib
 import json
+import os
 import statistics
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,15 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("factor_vae", "dci", "sap", "irs", "mig")
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def numbers(name: str) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((ROOT / "docs" / f"{name}.json").read_text())
     return read
@@ -33,9 +26,22 @@ def numbers(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["results", "finetuning"])
 def test_the_page_is_made_of_the_numbers(name: str) -> None:
     page = (ROOT / "docs" / f"{name}.md").read_text()
-    made = script(name)
+    made = importlib.import_module(f"docs.{name}")
     assert page == f"{made.INTRODUCTION}\n{made.table(numbers(name))}"
     assert "NOT MPI3D" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("results", "public, refined"), ("finetuning", "craft, scratch")]
+)
+def test_the_script_runs_from_the_checkout_alone(name: str, rows: str) -> None:
+    """Nothing but the checkout as working folder tells it where the project is."""
+    result = subprocess.run(
+        [sys.executable, "-m", f"docs.{name}", "nothing"], cwd=ROOT, capture_output=True, text=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert f"no row nothing; there are {rows}" in result.stderr
 
 
 @pytest.mark.parametrize("row", ["public", "refined"])
