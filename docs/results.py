@@ -206,8 +206,6 @@ def main() -> None:
             continue
         data = home / f"results_{row.domain}"
         dataset = "mpi3d_real" if row.domain == "real" else "mpi3d_real_complex"
-        if not (data / dataset / f"{dataset}.npz").exists():
-            submission("render", "--domain", row.domain, "--axis-steps", "10", "--out", str(data))
         seeds = range(args.seeds or row.seeds)
         where = (args.weights.resolve(), data, dataset, home / "runs")
         key = f"{row.name} {weights}"
@@ -216,6 +214,8 @@ def main() -> None:
             kept = {"scores": []}
         if len(kept["scores"]) >= len(seeds):
             continue
+        if not (data / dataset / f"{dataset}.npz").exists():
+            submission("render", "--domain", row.domain, "--axis-steps", "10", "--out", str(data))
         found = [scores_of(row, seed, *where) for seed in seeds[len(kept["scores"]) :]]
         # The order by UDR needs every seed's model, here and not on the machine of another day.
         names = [run_name(row, seed, weights) for seed in seeds]
