@@ -1,5 +1,5 @@
 """Makes docs/finetuning.json and docs/finetuning.md: what the parts of finetune_cpu.gin add to what
-the extractor reads, and what the shipped weights read in 2,000 images of each look.
+the extractor reads, and what the shipped weights read in 20,000 images of each look.
 
     python -m docs.finetuning --craft-file craft_mlt_25k.pth      # hours on two cores
     python -m docs.finetuning --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
@@ -46,7 +46,7 @@ them.
 Per cent right, mean over each factor's values; tilt and pan: mean absolute error in steps of 40;
 arm: median angle between read and true direction. A constant guess has 17, 17, 50, 33, 33 %, 10
 steps. Stand-ins are this project's renders with axes thinned to 10 positions, **not MPI3D**: 1,000
-images of each, 2,000 for the shipped weights.
+images of each, 20,000 for the shipped weights.
 
 What the rows showed on 2026-11-24: from scratch, shape and the arm's direction are hardly begun
 when CRAFT's filters are half way. Randomised toy and realistic looks alone, as in the paper's
@@ -157,7 +157,7 @@ def main() -> None:
             submission("render", "--domain", domain, "--axis-steps", "10", "--out", str(data))
     for row in chosen:
         folder = home / "finetuning" / row.name
-        weights, heads, count = SHIPPED_WEIGHTS, SHIPPED_HEADS, "2000"
+        weights, heads, count = SHIPPED_WEIGHTS, SHIPPED_HEADS, "20000"
         made: dict[str, Any] = {"images_seen": None}
         if row.start is not None:
             made = finetuned(row, args.craft_file, folder)

@@ -51,6 +51,28 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
     """
     if not path.exists():
         return None
+    state = _read(path, device)
+    if state.get("fingerprint") != fingerprint:
+        raise UserError(_foreign(path))
+    return state
+
+
+def check_checkpoints(folder: Path, fingerprint: str) -> None:
+    """Looks at every checkpoint in the folder and below, so that hours of other work need not pass
+    before one is refused.
+
+    Args:
+        fingerprint: how the checkpoints' own begin; groups and seeds add their number to it.
+
+    Raises:
+        UserError: as load_checkpoint.
+    """
+    for path in sorted(folder.rglob("checkpoint.pt")):
+        if not str(_read(path, torch.device("cpu")).get("fingerprint")).startswith(fingerprint):
+            raise UserError(_foreign(path))
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         # torch does not compare the archive's checksums; a flipped bit would be trained on.
         with zipfile.ZipFile(path) as archive:
@@ -62,11 +84,6 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
         raise UserError(_damaged(path)) from error
     if not isinstance(state, dict):
         raise UserError(_damaged(path))
-    if state.get("fingerprint") != fingerprint:
-        raise UserError(
-            f"{path} is of another configuration, start, data or number of processes: repeat that "
-            "run's command to continue it, delete it, or choose another folder (--name, --out)"
-        )
     return state
 
 
@@ -84,6 +101,13 @@ def continuing(path: Path) -> Iterator[None]:
             f"{path} was written by another version of this code: continue with that one, or "
             "delete it to start again"
         ) from error
+
+
+def _foreign(path: Path) -> str:
+    return (
+        f"{path} is of another configuration, start, data or number of processes: repeat that "
+        "run's command to continue it, delete it, or choose another folder (--name, --out)"
+    )
 
 
 def _damaged(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import gin
 
 from submission import arguments, events, memory, paths, signals
+from submission.checkpoint import check_checkpoints
 from submission.config import load_config
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
@@ -163,6 +164,7 @@ def train(
         log.info("this command has exported %s already: nothing to train", model)
         stages.read(folder / "stages.json")
         return planned
+    check_checkpoints(folder, fingerprint)
     features_folder = paths.cache_folder() / "features"
     paths.make_folder(features_folder, "set SUBMISSION_CACHE to a folder that can")
     cached = features_folder / f"{key}.npy"

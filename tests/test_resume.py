@@ -497,6 +497,22 @@ def test_a_half_written_checkpoint(extracted: World, quiet: World) -> None:
     same_model(extracted, quiet)
 
 
+def test_anothers_checkpoint_is_refused_before_anything_is_extracted(extracted: World) -> None:
+    """Here by a run of two seeds, which knows no checkpoint of that name and would remove it."""
+    run = extracted.start()
+    run.wait_for(extracted.checkpoint.exists)
+    run.process.kill()
+    run.end()
+    before, cache = extracted.checkpoint.read_bytes(), extracted.folder / "empty_cache"
+    other = Run(
+        ["train", "--config", "dry_run.gin", "--name", "trial", *FAST, "--seeds", "2"],
+        extracted.environment() | {"SUBMISSION_CACHE": str(cache)}, extracted.folder / "said.txt",
+    )  # fmt: skip
+    refused(other.end(), f"{extracted.checkpoint} is of another configuration")
+    assert extracted.checkpoint.read_bytes() == before
+    assert not cache.exists()
+
+
 def test_features_cut_short(extracted: World) -> None:
     (features,) = extracted.cached("features/*.npy")
     cut = features.read_bytes()[:-1]
