@@ -92,7 +92,10 @@ _PARAMETERS = {
         "validation_images": "count",
     },
     "start_network": {"maps": "maps"},
-    "train_groups": {"components": "count", "groups": "count", "sample": "count", "heaps": "count"},
+    "train_groups": {
+        "components": "count", "groups": "count", "heaps": "count", "redundant": "share",
+        "sample": "count",
+    },
     "train_vae": {
         "batch_size": "count", "betas": "betas", "epochs": "count", "learning_rate": "rate",
         "optimizer": "text", "seed": "whole",

@@ -132,7 +132,7 @@ def read_run(folder: Path) -> Run:
             found = {
                 int(f.parent.name.split("_")[1]): f for f in trained.glob("group_*/losses.csv")
             }
-            losses = {f"latent {number}": found[number] for number in sorted(found)}
+            losses = {f"group {number}": found[number] for number in sorted(found)}
         rows = {}
         for name, file in losses.items():
             if file.is_file():

@@ -1,7 +1,7 @@
 """refined.gin's way from features to latents: independent components, one beta-VAE per group.
 
 x (N, 512) -> z (N, K), the independent components -> groups of dependent ones -> one latent each
--> drawn to the middle of its heap, if it has any
+-> drawn to the middle of its heap, if it has any -> left out if the others determine it
 
 The features are close to a sum with one summand per factor, and over the whole grid the factors are
 independent. Independent component analysis undoes such a sum without a label. But a factor with
@@ -12,12 +12,16 @@ of two factors do not: dependent ones form a group, and a beta-VAE with a single
 
 A latent whose values lie in a few heaps with gaps between them stands for a factor of a few values.
 Where in its heap a value lies tells of noise and of other factors, so it is drawn to the middle.
+
+Factors do not add up everywhere: what the arm hides depends on several at once, and such a group
+has a latent that the other latents determine. It is left out, as it tells nothing new.
 """
 
 import logging
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gin
 import numpy as np
@@ -28,9 +32,11 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from scipy.spatial.distance import squareform
 from sklearn.decomposition import FastICA
+from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
 
 from submission.errors import UserError
+from submission.stages import write_csv
 from submission.vae import encode_features, train_vae
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,9 @@ _HEAP_BINS, _HEAP_BLUR, _HEAP_FLOOR = 200, 3.0, 0.01
 # Between heaps the density falls to this share of the lower one's. Where it also has dents of less
 # depth, down to the second share, the heaps overlap and are left alone.
 _GAP, _DENT = 0.2, 0.7
+# A latent is predicted from the others in half of so many images, by a forest fitted on the rest.
+# The others get noise of this deviation: what shows only in finer differences is not counted.
+_PREDICTED_ON, _BLUR = 10_000, 0.05
 
 
 class GroupMeans(nn.Module):
@@ -68,8 +77,11 @@ def train_groups(
     groups: int = gin.REQUIRED,
     sample: int = gin.REQUIRED,
     heaps: int = gin.REQUIRED,
+    redundant: float = gin.REQUIRED,
 ) -> GroupMeans:
     """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
+
+    Writes into `folder`: groups.csv, what became of each group.
 
     Args:
         features: float32 (num_images, 512).
@@ -78,9 +90,10 @@ def train_groups(
         seed: of the sample, of FastICA's start, and of the VAEs (in place of train_vae.seed).
         on_progress: called with the share done, 0..1.
         components: K, which share the features' variance of highest rank.
-        groups: C, how many groups and so latents there are.
+        groups: how many; each has a latent.
         sample: components and groups are found on at most so many images.
         heaps: a latent with 2 to so many heaps is drawn to their middles; 1 for never.
+        redundant: a latent is left out if the others tell this share of its variance; 1 for never.
 
     Returns:
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
@@ -99,6 +112,9 @@ def train_groups(
     unmix, offset = independent_components(x, components, seed)
     members = dependent_groups(dependence(x @ unmix.T + offset), groups)
     means: list[nn.Sequential] = []
+    drawn = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))[:_PREDICTED_ON])
+    codes: list[npt.NDArray[np.float32]] = []
+    table: list[dict[str, Any]] = []
     for number, group in enumerate(members):
         first = nn.Linear(features.shape[1], len(group))
         first.weight.data = torch.from_numpy(unmix[group]).float()
@@ -107,7 +123,7 @@ def train_groups(
         latent = nn.Sequential(first)
         z = encode_features(first, features)
         if len(group) > 1:
-            log.info("group %d of %d: %d components", number + 1, groups, len(group))
+            log.info("group %d, of %d: %d components", number, groups, len(group))
             below = folder / f"group_{number}"
             below.mkdir(exist_ok=True)
             vae = train_vae(z, below, f"{fingerprint}-{number}", seed=seed)
@@ -117,11 +133,21 @@ def train_groups(
         values = z.cpu().numpy()[:, 0].astype(np.float64)
         borders = gaps(values)
         if 1 <= len(borders) < heaps:
-            log.info("latent %d: drawn to %d heaps", number, len(borders) + 1)
-            latent.extend(_standardised(_to_heaps(values, borders).to(features.device), z))
+            log.info("group %d: drawn to %d heaps", number, len(borders) + 1)
+            to_heap = _standardised(_to_heaps(values, borders).to(features.device), z)
+            latent.extend(to_heap)
+            z = encode_features(to_heap, z)
         means.append(latent)
+        codes.append(z[drawn.to(z.device), 0].cpu().numpy())
+        table.append({"group": number, "components": len(group), "heaps": len(borders) + 1})
         on_progress((number + 1) / groups)
-    return GroupMeans(means).eval()
+    told, kept = told_by_others(np.stack(codes, axis=1), redundant)
+    for number, row in enumerate(table):
+        row["told_by_others"] = round(told[number], 3)
+        row["latent"] = kept.index(number) if number in kept else "left out"
+    write_csv(folder / "groups.csv", table)
+    log.info("%d latents, %d left out", len(kept), groups - len(kept))
+    return GroupMeans([means[number] for number in kept]).eval()
 
 
 def independent_components(
@@ -220,6 +246,34 @@ def _to_heaps(values: npt.NDArray[np.float64], borders: npt.NDArray[np.float64])
     to_middle.weight.data = torch.from_numpy(middles)[None]
     to_middle.bias.data = torch.zeros(1, dtype=torch.float64)
     return nn.Sequential(to_heap, nn.Softmax(dim=1), to_middle).float()
+
+
+def told_by_others(z: npt.NDArray[np.float32], redundant: float) -> tuple[list[float], list[int]]:
+    """Leaves out the latent that the others tell most of, until they tell less than `redundant`.
+
+    Args:
+        z: (n, C), each of variance 1, the rows in no order.
+
+    Returns:
+        Of each latent, the share of its variance that the others tell (as left out, or at the end),
+        and the latents that are left.
+    """
+    blurred = z + _BLUR * np.random.default_rng(0).normal(size=z.shape)
+    told, left = [0.0] * z.shape[1], list(range(z.shape[1]))
+    while len(left) > 1:
+        for own in left:
+            others = [other for other in left if other != own]
+            forest = ExtraTreesRegressor(50, min_samples_leaf=5, random_state=0)
+            forest.fit(blurred[::2, others], z[::2, own])
+            asked = z[1::2, own]
+            error = np.mean((forest.predict(blurred[1::2, others]) - asked) ** 2)
+            # A constant counts as told.
+            told[own] = float(1 - error / max(asked.var(), 1e-12))
+        worst = max(left, key=told.__getitem__)
+        if told[worst] < redundant:
+            break
+        left.remove(worst)
+    return told, left
 
 
 def _standardised(means: nn.Sequential, z: Tensor) -> nn.Sequential:

@@ -121,8 +121,8 @@ def train(
     Args:
         dataset: the images, without labels.
         folder: the run's folder, entered by working_in; afterwards it holds
-            representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/,
-            stages.json and exported.json.
+            representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
+            (with groups: groups.csv and a folder for each), stages.json and exported.json.
         args: config, bindings, weights, device, memory as parsed by the command line.
         stages: collects time and memory.
         scoring: the caller will score afterwards, which must fit into memory, too.

@@ -299,15 +299,15 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
     losses = report.read_run(run).losses
     assert {name: rows[0]["squared_error"] for name, rows in losses.items()} == {
-        "latent 2": 5.0, "latent 10": 7.0,
+        "group 2": 5.0, "group 10": 7.0,
     }  # fmt: skip
-    assert list(losses) == ["latent 2", "latent 10"]
+    assert list(losses) == ["group 2", "group 10"]
     done = call(world, "report", "--run", str(run))
     assert done.returncode == 0, done.stderr
     text = (run / "report.html").read_text(encoding="utf-8")
     curves = text[text.index("Learning curves") : text.index("what MIG looks at")]
-    assert "latent 2<" in curves
-    assert "latent 10<" in curves
+    assert "group 2<" in curves
+    assert "group 10<" in curves
 
 
 @pytest.mark.parametrize(

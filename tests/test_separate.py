@@ -1,5 +1,6 @@
 """Independent components, groups and one latent each, on features whose make-up is known."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,56 @@ def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[6].mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(found[6].std(axis=0), 1, atol=1e-3)
     assert spread(found[6], 1) == pytest.approx(spread(found[1], 1), rel=1e-6)
+
+
+def test_a_latent_that_the_others_determine_is_left_out(tmp_path: Path) -> None:
+    """A direction in which two factors are multiplied is a component of its own; what it says
+    follows from the two. It is the only one to go, and groups.csv says so."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 8, size=(6000, 3))
+    own = 2 * values / 7 - 1
+    parts = np.concatenate([own, 0.5 * own[:, :1] * own[:, 1:2]], axis=1)
+    directions = np.linalg.qr(rng.normal(size=(512, 4)))[0]
+    x = parts @ directions.T + 0.005 * rng.normal(size=(len(values), 512))
+    features = torch.from_numpy(x.astype(np.float32))
+    found = {}
+    for redundant in (1.0, 0.5):
+        folder = tmp_path / str(redundant)
+        folder.mkdir()
+        with gin.unlock_config():
+            gin.bind_parameter("train_groups.components", 4)
+            gin.bind_parameter("train_groups.groups", 4)
+            gin.bind_parameter("train_groups.redundant", redundant)
+        means = separate.train_groups(features, folder, "here", seed=0)
+        found[redundant] = np.abs(
+            np.corrcoef(encode_features(means, features).numpy(), parts, rowvar=False)[:-4, -4:]
+        )
+    assert found[1.0].shape == (4, 4)
+    assert found[1.0].max(axis=0).min() > 0.95
+    assert found[0.5].shape == (3, 4)
+    assert found[0.5][:, :3].max(axis=0).min() > 0.95
+    assert found[0.5][:, 3].max() < 0.1
+    rows = list(csv.DictReader((tmp_path / "0.5" / "groups.csv").open()))
+    told = [float(row["told_by_others"]) for row in rows]
+    assert [row["latent"] == "left out" for row in rows] == [share > 0.5 for share in told]
+    assert sorted(row["latent"] for row in rows) == ["0", "1", "2", "left out"]
+    assert max(told) > 0.9
+
+
+def test_only_as_many_are_left_out_as_tell_nothing_new() -> None:
+    """Of three, one the sum of the others: any one follows from the other two, two do not from
+    one. A copy goes, the original stays, and a constant goes whatever the others are."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(8000, 2))
+    told, kept = separate.told_by_others(np.column_stack([z, z.sum(axis=1)]), 0.5)
+    assert len(kept) == 2
+    assert all((told[i] >= 0.5) == (i not in kept) for i in range(3))
+    told, kept = separate.told_by_others(np.column_stack([z, z[:, 0], np.ones(8000)]), 0.5)
+    assert len(kept) == 2
+    assert 1 in kept
+    assert 3 not in kept
+    told, kept = separate.told_by_others(np.column_stack([z, z[:, 0]]), 1.0)
+    assert kept == [0, 1, 2]
 
 
 def test_heaps_are_told_by_the_gaps_between_them() -> None:
