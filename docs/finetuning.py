@@ -37,7 +37,7 @@ _SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0)"
 INTRODUCTION = """# What the finetuning's parts add
 
 Short trainings of the whole network by `docs/finetuning.py`, which has their settings: 600 steps of
-64 images (the row with a phase at 32x32: 1,200), 40 to 80 minutes each, beside other work on two
+64 images (the row with a phase at 32x32: 1,200), 40 to 88 minutes each, beside other work on two
 cores (a row that is not shown was not run). They are far from converged, so the rows compare starts
 and images; what the finetuning reaches is the row of the shipped weights (387,968 images). All but
 the row with the 32x32 phase multiplied in bfloat16. Frames are published ones of MPI3D, 140 of each
@@ -47,11 +47,13 @@ Per cent right, mean over each factor's values; tilt and pan: mean absolute erro
 arm: median angle between read and true direction. A constant guess has 17, 17, 50, 33, 33 %, 10
 steps. Stand-ins are this project's renders with axes thinned to 10 positions, **not MPI3D**.
 
-What the rows showed on 2026-11-24: from scratch, shape and the arm's direction are hardly begun
-when CRAFT's filters are half way. Randomised toy and realistic looks alone, as in the paper's
-protocol, read the real look and the real frames nearly as well as training on all looks does, so
-most of that is transfer. Without randomisation the looks that were trained on are read best of all,
-and the real ones worst.
+What the rows showed: from scratch, shape and the arm's direction are hardly begun when CRAFT's
+filters are half way. Randomised toy and realistic looks alone, as in the paper's protocol, read the
+real look and the real frames nearly as well as training on all looks does, so most of that is
+transfer. Without randomisation the looks that were trained on are read best of all, and the real
+ones worst. A phase at 32x32 does not pay: a step there takes a third of the time (1.8 against 5.5 s
+for 32 images on one core, timed by hand), so the row costs what the others do, but shape and size
+are hardly learnt in it; only colours are read better.
 """
 
 
