@@ -347,7 +347,8 @@ def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
     exact = Extractor().eval()
     exact.load_state_dict(finetune.widen(network.extractor))
     with torch.inference_mode():
-        torch.testing.assert_close(exact(images), expected, rtol=0, atol=1e-5)
+        # Sums over other numbers of maps round differently, more so without AVX512.
+        torch.testing.assert_close(exact(images), expected, rtol=0, atol=5e-5)
 
 
 def test_all_of_vgg19s_maps_are_written_as_they_are(paper: None, shipped: Network) -> None:
