@@ -1,5 +1,5 @@
 """Makes docs/finetuning.json and docs/finetuning.md: what the parts of finetune_cpu.gin add to what
-the extractor reads, and what the shipped weights read in 20,000 images of each look.
+the extractor reads, and what the shipped weights read in 2,000 images of each look.
 
     python -m docs.finetuning --craft-file craft_mlt_25k.pth      # hours on two cores
     python -m docs.finetuning --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
@@ -158,7 +158,7 @@ def main() -> None:
             submission("render", "--domain", domain, "--axis-steps", "10", "--out", str(data))
     for row in chosen:
         folder = home / "finetuning" / row.name
-        weights, heads, count = SHIPPED_WEIGHTS, SHIPPED_HEADS, "20000"
+        weights, heads, count = SHIPPED_WEIGHTS, SHIPPED_HEADS, "2000"
         made: dict[str, Any] = {"images_seen": None}
         if row.start is not None:
             made = finetuned(row, args.craft_file, folder)
