@@ -161,13 +161,11 @@ def draw(report: Report, path: Path) -> None:
 def _floor_text(report: Report) -> str:
     rates, work = _rates(report), report["work"]
     shown = {name: _rate_cell(report, name) for name in rates}
-    onednn = ""
-    if "vae_onednn" in rates:
-        onednn = f" by oneDNN {shown['matmul_onednn']} and {shown['vae_onednn']},"
     return (
         "The machine's rates, measured in the same call, in GFLOP/s of float32: large matrix "
-        f"products {shown['matmul']}, in the shapes of the VAE {shown['vae']},{onednn} 3x3 "
-        f"convolutions {shown['convolution']}; copying {shown['copy']} GB/s (read plus written). "
+        f"products {shown['matmul']}, in the shapes of the VAE {shown['vae']}, by oneDNN "
+        f"{shown['matmul_onednn']} and {shown['vae_onednn']}, 3x3 convolutions "
+        f"{shown['convolution']}; copying {shown['copy']} GB/s (read plus written). "
         f"The floor of the features is {work['image_flop'] / 1e9:.2f} GFLOP an image at the "
         "fastest of the large products and the convolutions, since no route can be faster than "
         f"what the machine has shown; of a VAE step {work['step_flop'] / 1e9:.1f} GFLOP at the "
@@ -179,8 +177,7 @@ def _floor_text(report: Report) -> str:
 
 
 def _fastest(rates: dict[str, float], *names: str) -> float:
-    """The largest of the rates that were measured."""
-    return max(rates[name] for name in names if name in rates)
+    return max(rates[name] for name in names)
 
 
 def _title(report: Report, stage: str) -> str:

@@ -32,6 +32,7 @@ FACTORS = ("object_color", "object_shape", "object_size", "camera_height", "back
 # Epochs of 100 steps.
 _SMALL = ("rendered_source.images_per_epoch=6400", "rendered_source.validation_images=512")
 _SHORT = ("finetune.epochs=6", *_SMALL)
+_LONG = ("finetune.epochs=20", *_SMALL)
 _SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0)"
 
 INTRODUCTION = """# What the finetuning's parts add
@@ -76,6 +77,8 @@ ROWS = (
         "as craft, but toy and realistic looks only (the paper's protocol), randomised"),
     Row("plain", "craft", (*_SHORT, _SIMULATED, "rendered_source.strength=0.0"),
         "as protocol, but not randomised"),
+    Row("craft_long", "craft", _LONG, "as craft, 2,000 steps"),
+    Row("protocol_long", "craft", (*_LONG, _SIMULATED), "as protocol, 2,000 steps"),
     Row("shipped", None, (), "the shipped weights"),
 )  # fmt: skip
 

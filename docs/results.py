@@ -35,9 +35,12 @@ METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", 
 # 64,800 images are 253 steps an epoch: about 8,000 steps as long as beta rises and a good while
 # after, as in the original in proportion.
 _SCALED = ("train_vae.epochs=32", "beta_at_epoch.t_start=3", "beta_at_epoch.t_end=16")
+_SCALED_COMPLEX = ("train_vae.epochs=72", "beta_at_epoch.t_start=7", "beta_at_epoch.t_end=35")
+_SCALED_20 = ("train_vae.epochs=8", "beta_at_epoch.t_start=1", "beta_at_epoch.t_end=4")
 # 2,000 steps for each group.
 _GROUPS = ("train_vae.epochs=8", "beta_at_epoch.t_end=4")
 _GROUPS_COMPLEX = ("train_vae.epochs=16", "beta_at_epoch.t_end=8")
+_GROUPS_20 = ("train_vae.epochs=2", "beta_at_epoch.t_end=1")
 # Without refined.gin's last step, without the one before.
 _ALL, _ANYWHERE = "train_groups.redundant=1.0", "train_groups.heaps=1"
 
@@ -71,10 +74,11 @@ class Row:
     seeds: int
     what: str
     domain: str = "real"
+    axis_steps: int = 10
 
 
 ROWS = (
-    Row("public", "public.gin", _SCALED, 3, "appendix B: one VAE on the features"),
+    Row("public", "public.gin", _SCALED, 5, "appendix B: one VAE on the features"),
     Row("refined", "refined.gin", _GROUPS, 5,
         "components, groups, one latent each, heaps, redundant ones left out"),
     Row("all_latents", "refined.gin", (*_GROUPS, _ALL), 5,
@@ -85,10 +89,13 @@ ROWS = (
         "nor groups: each component is a latent"),
     Row("seven", "refined.gin", (*_GROUPS, _ALL, "train_groups.groups=7"), 3,
         "all_latents with as many groups as factors"),
+    Row("public_20", "public.gin", _SCALED_20, 1, "as public", axis_steps=20),
+    Row("refined_20", "refined.gin", _GROUPS_20, 1, "as refined", axis_steps=20),
+    Row("public_complex", "public.gin", _SCALED_COMPLEX, 5, "as public", "complex"),
     Row("private_complex", "private.gin",
         ("train_vae.epochs=64", "beta_at_epoch.t_start=5", "beta_at_epoch.t_end=42"), 2,
         "the paper's configuration for complex objects", "complex"),
-    Row("refined_complex", "refined.gin", _GROUPS_COMPLEX, 3, "as refined", "complex"),
+    Row("refined_complex", "refined.gin", _GROUPS_COMPLEX, 5, "as refined", "complex"),
     Row("no_heaps_complex", "refined.gin", (*_GROUPS_COMPLEX, _ALL, _ANYWHERE), 1,
         "as no_heaps", "complex"),
 )  # fmt: skip
@@ -151,15 +158,13 @@ def judged_without_labels(
 def table(results: dict[str, Any]) -> str:
     """The rows as Markdown, mean and standard deviation over the seeds, and how UDR ranked them."""
     lines = []
-    kinds = dict.fromkeys((row["domain"], row["weights"]) for row in results["rows"].values())
-    for domain, weights in kinds:
-        rows = [
-            row for row in results["rows"].values()
-            if (row["domain"], row["weights"]) == (domain, weights)
-        ]  # fmt: skip
+    tables: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in results["rows"].values():
+        grid = " x ".join(map(str, row["grid"]))
+        tables.setdefault((row["domain"], grid, row["weights"]), []).append(row)
+    for (domain, grid, weights), rows in tables.items():
         alike = [row for row in results["rows"].values() if row["weights"] == weights]
         saw = next((row["saw"] for row in alike if "saw" in row), "not recorded")
-        grid = " x ".join(map(str, rows[0]["grid"]))
         lines += [
             f"### Stand-in {domain}, grid {grid}, weights {weights}, NOT MPI3D", "",
             f"Images that the extractor was trained on last: {saw}.", "",
@@ -210,7 +215,8 @@ def main() -> None:
     for row in ROWS:
         if args.rows and row.name not in args.rows:
             continue
-        data = home / f"results_{row.domain}"
+        thinned = "" if row.axis_steps == 10 else f"_{row.axis_steps}"
+        data = home / f"results_{row.domain}{thinned}"
         dataset = "mpi3d_real" if row.domain == "real" else "mpi3d_real_complex"
         seeds = range(args.seeds or row.seeds)
         where = (args.weights.resolve(), data, dataset, home / "runs")
@@ -221,7 +227,8 @@ def main() -> None:
         if len(kept["scores"]) >= len(seeds):
             continue
         if not (data / dataset / f"{dataset}.npz").exists():
-            submission("render", "--domain", row.domain, "--axis-steps", "10", "--out", str(data))
+            steps = ("--axis-steps", str(row.axis_steps))
+            submission("render", "--domain", row.domain, *steps, "--out", str(data))
         found = [scores_of(row, seed, *where) for seed in seeds[len(kept["scores"]) :]]
         # The order by UDR needs every seed's model, here and not on the machine of another day.
         names = [run_name(row, seed, weights) for seed in seeds]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from submission import signals
+from submission.cpu import fast_cpu
 from submission.data import Dataset
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, Extractor
@@ -92,7 +93,7 @@ def extract_features(
             unit=" images",
             disable=not progress,
         )
-        with bar, signals.held(), torch.inference_mode():
+        with bar, signals.held(), torch.inference_mode(), fast_cpu(device):
             for images in dataset.batches(batch_size, start=done):
                 batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
                 with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from submission import signals
 from submission.checkpoint import continuing, load_checkpoint, save_checkpoint
+from submission.cpu import fast_cpu
 from submission.errors import UserError
 from submission.progress import progress_bar
 from submission.stages import write_csv
@@ -264,7 +265,7 @@ def train_vae(
 
     vae.train()
     saved = time.monotonic()
-    with bar, writer, signals.held():
+    with bar, writer, signals.held(), fast_cpu(device):
         for t in range(len(history), epochs):
             started = time.monotonic()
             beta = beta_at_epoch(t)

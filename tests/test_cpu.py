@@ -1,0 +1,68 @@
+"""Faster on a CPU, with the same sums: against float64, and by the kernel's count of pages."""
+
+import resource
+
+import pytest
+import torch
+
+from submission.cpu import fast_cpu
+from submission.stages import own_mib
+
+CPU = torch.device("cpu")
+MANY = 64 * 2**20  # float32 in 256 MiB
+
+
+def pages_of_a_block() -> int:
+    """Pages that the kernel had to give for a block that is asked for, filled and freed."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(MANY)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_freed_block_is_used_again_and_given_back_at_the_end() -> None:
+    pages_of_a_block()
+    before = own_mib()
+    usual = pages_of_a_block()
+    with fast_cpu(CPU):
+        pages_of_a_block()
+        assert pages_of_a_block() < usual / 10
+        assert own_mib() > before + 200
+    assert own_mib() < before + 50
+    assert pages_of_a_block() > usual / 2  # and it is as before
+
+
+@pytest.mark.parametrize("sizes", [(256, 512, 1024), (100, 1024, 16), (2, 18, 4096)])
+def test_products_and_their_gradients_are_as_exact_as_float32(sizes: tuple[int, int, int]) -> None:
+    if torch.cpu.get_capabilities().get("amx_bf16"):
+        pytest.skip("this CPU has AMX, where factors are rounded to bfloat16")
+    rows, wide, narrow = sizes
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, wide, generator=generator)
+    weight = torch.randn(narrow, wide, generator=generator)
+    gradient = torch.randn(rows, narrow, generator=generator)
+    x.requires_grad_()
+    weight.requires_grad_()
+    with fast_cpu(CPU):
+        y = torch.nn.functional.linear(x, weight)
+        y.backward(gradient)
+    assert x.grad is not None
+    assert weight.grad is not None
+    x64, weight64, gradient64 = x.detach().double(), weight.detach().double(), gradient.double()
+    for found, exact in (
+        (y.detach(), x64 @ weight64.T),
+        (x.grad, gradient64 @ weight64),
+        (weight.grad, gradient64.T @ x64),
+    ):
+        assert (found - exact).norm() < 2e-6 * exact.norm()
+
+
+def test_what_was_set_is_set_again() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with fast_cpu(CPU):
+            assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_float32_matmul_precision() == "high"
+        with fast_cpu(torch.device("meta")):
+            assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
