@@ -7,6 +7,7 @@ where factor k starts decides its whole course, so the start can be told from wh
 """
 
 import math
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,12 +58,15 @@ def read_animation(path: Path) -> npt.NDArray[np.uint8]:
                 frames.append(np.asarray(file.convert("RGB")))
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
-    except (UnidentifiedImageError, OSError, EOFError, SyntaxError, ValueError) as error:
+    except (
+        UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError, SyntaxError,
+        ValueError, IndexError, struct.error,
+    ) as error:  # fmt: skip
         raise UserError(f"{path} is no GIF file or is damaged: copy it again ({error})") from error
     height, width = frames[0].shape[:2]
     columns, rest = divmod(width - _GAP, _SIDE + _GAP)
-    rows = math.ceil(PANELS / columns) if columns > 0 else PANELS
-    if rest or height < _GAP + rows * (_SIDE + _GAP) or len(frames) < 2:
+    rows = math.ceil(PANELS / max(columns, 1))
+    if columns < 1 or rest or height < _GAP + rows * (_SIDE + _GAP) or len(frames) < 2:
         raise UserError(
             f"{path} has {len(frames)} frames of {width}x{height} pixels: an animation of MPI3D "
             "has several, of seven 64x64 panels in rows with 10 pixels around each (--frames takes "

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from submission import arguments, memory, paths
-from submission.config import load_config
+from submission.config import asks_for_groups, load_config, refuse_missing
 from submission.data import SIZES_BY_COUNT, find_file, open_file
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.features import extract_features, pick_device
-from submission.learn import asks_for_groups
 from submission.vae import train_vae
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
@@ -258,6 +257,7 @@ def _sizes(commit: str, url: str | None) -> Check:
 
 def _resources(args: argparse.Namespace, limit: memory.Limit) -> Iterator[Check]:
     load_config(args.config, args.bindings)
+    refuse_missing()
     device = pick_device("auto")
     dataset_name = args.dataset or paths.dataset_name()
     known, file = find_file(args.data or paths.data_folder(), dataset_name)

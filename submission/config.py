@@ -182,15 +182,48 @@ def _refuse_wrong_values() -> None:
     for function, parameters in _PARAMETERS.items():
         for parameter, kind in parameters.items():
             name = f"{function}.{parameter}"
-            try:
-                value = gin.query_parameter(name)
-            except ValueError:  # not bound: where it is needed, gin says so
+            if not _is_bound(name):
                 continue
+            value = gin.query_parameter(name)
             if isinstance(value, gin.config.ConfigurableReference):
                 raise UserError(f"{name} is {value}, it must be a value: write it out")
             good, words = _KINDS[kind]
             if not good(value):
                 raise UserError(f"{name} is {value!r:.100}, it must be {words}")
+
+
+def refuse_missing() -> None:
+    """Refuses a configuration of a training that leaves a parameter without a value.
+
+    Raises:
+        UserError: the first parameter that nothing binds.
+    """
+    functions = [
+        "Extractor", "extract_features", "VAE", "Encoder", "Decoder", "elbo_loss", "beta_at_epoch",
+        "train_vae",
+    ]  # fmt: skip
+    if asks_for_groups():
+        functions.append("train_groups")
+    for function in functions:
+        for parameter in _PARAMETERS[function]:
+            if not _is_bound(f"{function}.{parameter}"):
+                raise UserError(
+                    f"{function}.{parameter} has no value: bind it, as the files in "
+                    "submission/configs do"
+                )
+
+
+def asks_for_groups() -> bool:
+    """Whether the configuration binds train_groups, and so wants more than one VAE."""
+    return any(_is_bound(f"train_groups.{name}") for name in _PARAMETERS["train_groups"])
+
+
+def _is_bound(name: str) -> bool:
+    try:
+        gin.query_parameter(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Ignore(config_parser.ParserDelegate):

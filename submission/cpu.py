@@ -1,6 +1,7 @@
 """The same sums in less time on a CPU: products by the faster library, and memory that is kept."""
 
 import ctypes
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,8 +22,8 @@ def fast_cpu(device: torch.device) -> Iterator[None]:
       of the next one, which took a third of a step of public.gin. Here what is freed is kept, and
       given back at the end. Another C library is left as it is.
     - PyTorch has float32 products done by MKL, which does not use AVX512 on AMD. Asked for "medium"
-      precision it takes oneDNN where the CPU has AVX512. Results are as exact as before, except on
-      CPUs with AMX: there factors are rounded to bfloat16, as on a GPU to TF32 (features.py).
+      precision it takes oneDNN where the CPU has AVX512, and the results are as exact. CPUs with
+      AMX are left out: there oneDNN would round the factors to bfloat16.
     """
     if device.type != "cpu":
         yield
@@ -33,7 +34,8 @@ def fast_cpu(device: torch.device) -> Iterator[None]:
     if glibc:
         libc.mallopt(_MMAP_MAX, 0)
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    torch.set_float32_matmul_precision("medium")
+    if not torch.cpu.get_capabilities().get("amx_bf16"):
+        torch.set_float32_matmul_precision("medium")
     try:
         yield
     finally:
@@ -42,4 +44,12 @@ def fast_cpu(device: torch.device) -> Iterator[None]:
             libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
             libc.mallopt(_MMAP_THRESHOLD, _KEPT)
             libc.mallopt(_TRIM_THRESHOLD, 2 * _KEPT)
-            libc.malloc_trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Frees what only cycles refer to, and gives what is free back to the system."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

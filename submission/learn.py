@@ -1,6 +1,7 @@
 """From features to what is exported: the means, by one VAE or by groups, of one seed or the best
 of several."""
 
+import csv
 import json
 import logging
 import time
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from submission import udr
+from submission.config import asks_for_groups
 from submission.separate import train_groups
 from submission.stages import write_text
 from submission.vae import encode_features, train_vae
@@ -28,9 +30,9 @@ def learn(
     folder: Path,
     fingerprint: str,
     seeds: int = 1,
-    hours: float | None = None,
+    until: float | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
-) -> nn.Module:
+) -> tuple[nn.Module, int]:
     """Trains; of several seeds the one that ranks first by UDR (see udr.py), without a label.
 
     A configuration that binds train_groups is trained by it, every other is one VAE. Several seeds,
@@ -41,22 +43,22 @@ def learn(
         features: float32 (num_images, 512). folder: the run's folder.
         fingerprint: what the run is made of.
         seeds: how many.
-        hours: no further seed is begun that would, at the pace of the slowest, end after so many
-            hours from this call; the first always is.
+        until: no further seed is begun that would, at the pace of the slowest, end after this time
+            (of time.monotonic); the first always is.
         on_progress: called with the share done, 0..1.
 
     Returns:
-        (B, 512) -> means (B, C), in evaluation mode.
+        (B, 512) -> means (B, C), in evaluation mode, and the seed that they are of.
 
     Raises:
         UserError, Stopped: see train_vae.
     """
     first: int = gin.query_parameter("train_vae.seed")
     if seeds == 1:
-        return _train(features, folder, fingerprint, first, on_progress)
+        return _train(features, folder, fingerprint, first, on_progress), first
     rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
     sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
-    begun, slowest = time.monotonic(), 0.0
+    slowest = 0.0
     codes: list[np.ndarray] = []
 
     def train(seed: int) -> nn.Module:
@@ -64,19 +66,30 @@ def learn(
         below.mkdir(exist_ok=True)
         return _train(
             features, below, f"{fingerprint}-{seed}", seed,
-            lambda share: on_progress((len(codes) + share) / seeds),
+            lambda share: on_progress(min((len(codes) + share) / seeds, 1)),
         )  # fmt: skip
 
     for seed in range(first, first + seeds):
         started = time.monotonic()
-        if hours and codes and started + slowest > begun + 3600 * hours:
-            log.info("%d of %d seeds: another one could end after %g h", len(codes), seeds, hours)
+        if until and codes and started + slowest > until:
+            log.info("%d of %d seeds: another one could end after --hours", len(codes), seeds)
             break
         log.info("seed %d (%d of %d)", seed, len(codes) + 1, seeds)
         codes.append(encode_features(train(seed), sample).cpu().numpy())
-        slowest = max(slowest, time.monotonic() - started)
+        # A seed that an earlier call has trained comes from its checkpoint in no time.
+        slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
+    best = first + _best(codes, first, folder)
     # From its checkpoint, which is there until the model is exported.
-    return train(first + _best(codes, first, folder))
+    return train(best), best
+
+
+def _trained_seconds(folder: Path, seed: int) -> float:
+    """What the seed's epochs have taken by their own record, in all its groups."""
+    total = 0.0
+    for losses in (folder / f"seed_{seed}").rglob("losses.csv"):
+        with open(losses, newline="") as file:
+            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return total
 
 
 def _train(
@@ -92,29 +105,23 @@ def _train(
     return vae.means().eval()
 
 
-def asks_for_groups() -> bool:
-    """Whether the configuration binds train_groups."""
-    try:
-        gin.query_parameter("train_groups.groups")
-    except ValueError:
-        return False
-    return True
-
-
 def _best(codes: list[np.ndarray], first: int, folder: Path) -> int:
-    """Ranks the models, writes udr.json and udr.txt, and returns the best one's place."""
-    if len(codes) == 1:
-        return 0
+    """Ranks the models, writes udr.json and udr.txt, and returns the best one's place.
+
+    One model, or two, which agree with each other equally, have no order: the first is taken.
+    """
     pairs = udr.ranking(codes, [udr.informative(own) for own in codes])
-    scores = udr.scores(pairs)
+    scores = udr.scores(pairs) if len(codes) > 1 else np.zeros(1)
     best = int(scores.argmax())
-    sure = udr.confidence(pairs)
-    order = np.argsort(-scores)
+    sure = udr.confidence(pairs) if len(codes) > 1 else 1.0
+    order = np.argsort(-scores, kind="stable")
     lines = ["seed     UDR  informative latents"]
     lines += [f"{first + i:4d}  {scores[i]:6.3f}  {udr.informative(codes[i]).sum()}" for i in order]
     lines.append(
         f"Seed {first + best} is exported; it stays first in {sure:.0%} of the draws of other "
         f"judges (a coin: {1 / len(codes):.0%})."
+        if len(codes) > 2
+        else f"Seed {first + best} is exported, unranked: that takes three seeds or more."
     )
     write_text(folder / "udr.txt", "\n".join(lines) + "\n")
     rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]

@@ -20,9 +20,9 @@ import joblib
 import torch
 from torch import nn
 
+from submission.config import asks_for_groups
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, Extractor
-from submission.learn import asks_for_groups
 from submission.stages import Stages
 from submission.vae import VAE
 
@@ -43,8 +43,9 @@ BYTES_PER_PIXEL = 740
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
 # Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
-# memory. In export: weights, gradients that are left, the copy that is read back.
-TRAINING_COPIES, EXPORT_COPIES = 6, 3
+# memory, and what is kept free (cpu.py). In export: weights, gradients that are left, the copy that
+# is read back.
+TRAINING_COPIES, EXPORT_COPIES = 7, 3
 # Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
 BYTES_PER_UNIT = 16
 # TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
@@ -254,10 +255,10 @@ def plan(
         batch //= 2
     own["features"] = extraction(batch)
     # The tenth is for what the reckoning does not know.
-    resident = on_cpu and max(own["VAE"], own["codes"]) + features <= 0.9 * room
+    resident = on_cpu and max(own["VAE"], own["export"], own["codes"]) + features <= 0.9 * room
     if resident:
-        own["VAE"] += features
-        own["codes"] += features
+        for stage in ("VAE", "export", "codes"):
+            own[stage] += features
     result = Plan(limit, own, batch, resident)
     if max(own.values()) > room:
         stage = max(own, key=lambda name: own[name])

@@ -9,6 +9,7 @@ import json
 import os
 import textwrap
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,10 @@ def labelled_frames(path: Path, complex_objects: bool) -> tuple[npt.NDArray[np.u
             images, factors = file["images"], file["factors"]
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
-    except (KeyError, ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        KeyError, ValueError, TypeError, EOFError, OSError, AttributeError, NotImplementedError,
+        RuntimeError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise UserError(
             f"{path} is no npz file with plain arrays 'images' and 'factors' ({error}): write it "
             "with numpy.savez"
@@ -295,6 +299,8 @@ def run(args: argparse.Namespace) -> None:
     """Prints what is read, and writes the picture if one is asked for."""
     if args.count < 1:
         raise UserError(f"--count {args.count} is no number of images: give 1 or more")
+    if args.picture and not args.picture.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {args.picture.parent}: make it, or name another file")
     device = pick_device(args.device)
     note = ""
     moved: dict[str, dict[str, float]] = {}

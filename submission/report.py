@@ -31,14 +31,13 @@ from submission.features import pick_device
 from submission.picture import NAMES, plt
 from submission.progress import progress_bar
 from submission.stages import write_text
+from submission.vae import INACTIVE_KL
 
 # These have been imported, under the stand-ins for TensorFlow, by submission.scoring.
 from disentanglement_lib.evaluation.metrics import dci, utils  # isort: skip
 
 log = logging.getLogger(__name__)
 
-# A latent whose mean KL is below this carries nothing; losses.csv counts by the same threshold.
-INACTIVE_KL = 0.01
 # DCI's fits on the official 10,000 points take most of the scoring; a picture needs fewer.
 IMPORTANCE_POINTS = 2000
 QUANTILES = np.linspace(0.02, 0.98, 9)
@@ -48,14 +47,15 @@ _BLUE, _GREY = "#3d8fd6", "#8a8a8a"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says: scores.json, config.gin, losses.csv and stages.json (the last
-    three empty where there is no such file). `losses` has the rows of each VAE of the exported
-    model: under "" that of a single one, else under the name of the group's latent."""
+    """What a run's folder says: scores.json, config.gin, losses.csv, groups.csv and stages.json
+    (the last four empty where there is no such file). `losses` has the rows of each VAE of the
+    exported model: under "" that of a single one, else under the group's name."""
 
     folder: Path
     scores: dict[str, Any]
     config: str
     losses: dict[str, list[dict[str, float]]]
+    groups: list[dict[str, str]]
     stages: dict[str, dict[str, float]]
 
     @property
@@ -128,11 +128,16 @@ def read_run(folder: Path) -> Run:
         if file.is_file():
             trained = folder / f"seed_{json.loads(file.read_text())['best_seed']}"
         losses = {"": trained / "losses.csv"}
-        if "train_groups.groups" in text:
-            found = {
-                int(f.parent.name.split("_")[1]): f for f in trained.glob("group_*/losses.csv")
+        file = trained / "groups.csv"
+        groups = []
+        if "train_groups.groups" in text and file.is_file():
+            with open(file, newline="") as lines:
+                groups = list(csv.DictReader(lines))
+            losses = {
+                f"group {row['group']}": trained / f"group_{row['group']}" / "losses.csv"
+                for row in groups
+                if int(row["components"]) > 1
             }
-            losses = {f"group {number}": found[number] for number in sorted(found)}
         rows = {}
         for name, file in losses.items():
             if file.is_file():
@@ -146,7 +151,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(
             f"{file} cannot be read ({type(error).__name__}: {error}): train or score the run again"
         ) from error
-    return Run(folder, scores, text, rows, times)
+    return Run(folder, scores, text, rows, groups, times)
 
 
 def _dataset_of(this: Run, folder: Path | None, name: str | None) -> Dataset:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from submission.errors import UserError
 from submission.stages import write_csv
-from submission.vae import encode_features, train_vae
+from submission.vae import INACTIVE_KL, encode_features, train_vae
 
 log = logging.getLogger(__name__)
 
@@ -99,23 +99,32 @@ def train_groups(
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
 
     Raises:
-        UserError: more groups than components, or fewer images than components.
+        UserError: more groups than components, fewer images or dimensions than components, or no
+            latent that carries anything.
     """
-    if not groups <= components <= min(features.shape[1], len(features) - 1):
+    most = min(features.shape[1], sample - 1, len(features) - 1)
+    if not max(groups, 2) <= components <= most:
         raise UserError(
-            f"train_groups.components is {components}, it must be at least train_groups.groups "
-            f"({groups}) and less than the number of images ({len(features)})"
+            f"train_groups.components is {components}, it must be at least 2 and "
+            f"train_groups.groups ({groups}), and less than train_groups.sample ({sample}) and the "
+            f"number of images ({len(features)})"
         )
     rows = np.random.default_rng(seed).permutation(len(features))[:sample]
     rows.sort()  # a mapped file is read from front to back
     x = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
     unmix, offset = independent_components(x, components, seed)
     members = dependent_groups(dependence(x @ unmix.T + offset), groups)
-    means: list[nn.Sequential] = []
     drawn = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))[:_PREDICTED_ON])
+    table: list[dict[str, Any]] = []  # a row for each group; of the active ones also:
+    active: list[dict[str, Any]] = []
+    means: list[nn.Sequential] = []
     codes: list[npt.NDArray[np.float32]] = []
-    table: list[dict[str, Any]] = []
     for number, group in enumerate(members):
+        on_progress(number / len(members))
+        table.append({
+            "group": number, "components": len(group), "heaps": 1, "told_by_others": "",
+            "latent": "inactive",
+        })  # fmt: skip
         first = nn.Linear(features.shape[1], len(group))
         first.weight.data = torch.from_numpy(unmix[group]).float()
         first.bias.data = torch.from_numpy(offset[group]).float()
@@ -123,31 +132,36 @@ def train_groups(
         latent = nn.Sequential(first)
         z = encode_features(first, features)
         if len(group) > 1:
-            log.info("group %d, of %d: %d components", number, groups, len(group))
+            log.info("group %d, of %d: %d components", number, len(members), len(group))
             below = folder / f"group_{number}"
             below.mkdir(exist_ok=True)
-            vae = train_vae(z, below, f"{fingerprint}-{number}", seed=seed)
-            curve = _standardised(vae.means(), z)
-            latent.extend(curve)
+            curve = train_vae(z, below, f"{fingerprint}-{number}", seed=seed).means()
+            if float(encode_features(curve.eval(), z).var()) / 2 < INACTIVE_KL:
+                log.info("group %d: its latent carries nothing", number)
+                continue
+            latent.extend(_standardised(curve, z))
             z = encode_features(curve, z)
         values = z.cpu().numpy()[:, 0].astype(np.float64)
         borders = gaps(values)
+        table[-1]["heaps"] = len(borders) + 1
         if 1 <= len(borders) < heaps:
             log.info("group %d: drawn to %d heaps", number, len(borders) + 1)
             to_heap = _standardised(_to_heaps(values, borders).to(features.device), z)
             latent.extend(to_heap)
             z = encode_features(to_heap, z)
+        active.append(table[-1])
         means.append(latent)
         codes.append(z[drawn.to(z.device), 0].cpu().numpy())
-        table.append({"group": number, "components": len(group), "heaps": len(borders) + 1})
-        on_progress((number + 1) / groups)
+    on_progress(1.0)
+    if not means:
+        raise UserError("no latent carries anything: lower beta_at_epoch.beta_end")
     told, kept = told_by_others(np.stack(codes, axis=1), redundant)
-    for number, row in enumerate(table):
-        row["told_by_others"] = round(told[number], 3)
-        row["latent"] = kept.index(number) if number in kept else "left out"
+    for place, row in enumerate(active):
+        row["told_by_others"] = round(told[place], 3)
+        row["latent"] = kept.index(place) if place in kept else "left out"
     write_csv(folder / "groups.csv", table)
-    log.info("%d latents, %d left out", len(kept), groups - len(kept))
-    return GroupMeans([means[number] for number in kept]).eval()
+    log.info("%d latents from %d groups", len(kept), len(members))
+    return GroupMeans([means[place] for place in kept]).eval()
 
 
 def independent_components(
@@ -160,11 +174,19 @@ def independent_components(
 
     Returns:
         U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1.
+
+    Raises:
+        UserError: x has fewer dimensions than that.
     """
     centre = x.mean(axis=0, dtype=np.float64)
     centred = x - centre
     variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
     variances, axes = variances[::-1][:components], axes[:, ::-1][:, :components]
+    if variances[-1] <= 1e-10 * variances[0]:
+        raise UserError(
+            f"the features vary in fewer than {components} directions: lower "
+            "train_groups.components, or name a larger data set"
+        )
     whiten = (axes / np.sqrt(variances)).T
     ica = FastICA(whiten=False, max_iter=1000, random_state=seed).fit(centred @ whiten.T)
     unmix = ica.components_ @ whiten

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from submission.cpu import give_back
 from submission.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measures what is done inside; the row is kept only if it ends without an error."""
+        give_back()  # what the stage before has freed is not this one's
         _reset_peak()
         started = time.monotonic()
         log.info("%s ...", name)

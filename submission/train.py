@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import gin
 
 from submission import arguments, events, memory, paths, signals
 from submission.checkpoint import check_checkpoints
-from submission.config import load_config
+from submission.config import load_config, refuse_missing
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
 from submission.errors import UserError, first_line
@@ -57,8 +58,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="train so many and export the one that ranks first by UDR, without labels",
     )  # fmt: skip
     parser.add_argument(
-        "--hours", type=float, help="begin no further seed that would end after so many hours"
-    )
+        "--hours", type=float,
+        help="begin no further seed that would end after so many hours from the start",
+    )  # fmt: skip
     parser.add_argument(
         "--memory", help="as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
     )
@@ -139,7 +141,9 @@ def train(
             f"--seeds {args.seeds} and --hours {args.hours} cannot be: ask for at least one seed "
             "and more than 0 hours"
         )
+    started = time.monotonic()
     load_config(args.config, args.bindings)
+    refuse_missing()
     device = pick_device(args.device)
     log.info("data: %s", dataset.description)
     log.info("weights: %s, device: %s", args.weights, device)
@@ -172,8 +176,9 @@ def train(
         extract_features(dataset, extractor, cached, device, planned.batch_size)
     with stages.stage("VAE"):
         features = open_features(cached, device, planned.features_in_memory)
-        means = learn(
-            features, folder, fingerprint, args.seeds, args.hours, events.register_progress
+        until = started + 3600 * args.hours if args.hours else None
+        means, seed = learn(
+            features, folder, fingerprint, args.seeds, until, events.register_progress
         )
     with stages.stage("export"):
         export(extractor, means, images, model)
@@ -181,7 +186,9 @@ def train(
     ranking = ("udr.json", "udr.txt") if args.seeds == 1 else ()
     for name in ("scores.json", "scores.txt", "scores.png", *ranking):
         (folder / name).unlink(missing_ok=True)
-    write_text(folder / "config.gin", gin.operative_config_str())
+    # What code passes, as the seed, gin counts as no part of the configuration.
+    config = f"{gin.operative_config_str()}\n# The exported seed:\ntrain_vae.seed = {seed}\n"
+    write_text(folder / "config.gin", config)
     if not events.is_grading():
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()

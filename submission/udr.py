@@ -97,7 +97,7 @@ def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000)
     count = len(pairs)
     best = int(np.argmax(scores(pairs)))
     generator = np.random.default_rng(seed)
-    stays = 0
+    stays = 0.0
     for _ in range(draws):
         judges = generator.integers(count, size=count)
         with np.errstate(all="ignore"):
@@ -105,5 +105,6 @@ def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000)
                 np.median(row[judges[judges != i]]) if np.any(judges != i) else np.nan
                 for i, row in enumerate(pairs)
             ])  # fmt: skip
-        stays += int(np.nanargmax(drawn)) == best
-    return stays / draws
+        leading = drawn == np.nanmax(drawn)
+        stays += leading[best] / leading.sum()
+    return float(stays / draws)

@@ -26,6 +26,8 @@ from submission.stages import write_csv
 
 log = logging.getLogger(__name__)
 
+# A latent whose mean KL is less carries nothing.
+INACTIVE_KL = 0.01
 # A checkpoint inside an epoch after so many seconds without one: an epoch can take an hour.
 _CHECKPOINT_SECONDS = 600
 
@@ -173,7 +175,7 @@ class Epoch:
     loss: float
     squared_error: float
     kl: float  # summed over latents
-    active_latents: int  # latents with a KL of at least 0.01
+    active_latents: int  # latents with a KL of at least INACTIVE_KL
     seconds: float
 
 
@@ -307,7 +309,7 @@ def train_vae(
             means = (sums / steps).tolist()
             kl_means = means[2:]
             row = Epoch(
-                t, beta, means[0], means[1], sum(kl_means), sum(k >= 0.01 for k in kl_means),
+                t, beta, means[0], means[1], sum(kl_means), sum(k >= INACTIVE_KL for k in kl_means),
                 round(time.monotonic() - started, 3),
             )  # fmt: skip
             history.append(row)
@@ -326,7 +328,8 @@ def train_vae(
 @torch.no_grad()
 def encode_features(means: nn.Module, features: Tensor) -> Tensor:
     """What a module makes of all rows: (num_images, 512) -> (num_images, C), on their device."""
-    return torch.cat([means(rows) for rows in features.split(4096)])
+    with fast_cpu(features.device):
+        return torch.cat([means(rows) for rows in features.split(4096)])
 
 
 def _optimizer(

@@ -116,6 +116,13 @@ def test_a_gif_of_renders_is_read(
     assert float(shares["camera_height"].rstrip("%")) > 90
 
 
+def moving(path: Path, size: tuple[int, int], kept: int | None = None) -> None:
+    """A GIF of two frames, or its first bytes."""
+    other = Image.new("RGB", size, "red")
+    Image.new("RGB", size).save(path, save_all=True, append_images=[other])
+    path.write_bytes(path.read_bytes()[:kept])
+
+
 @pytest.mark.parametrize(
     ("write", "said"),
     [
@@ -123,12 +130,9 @@ def test_a_gif_of_renders_is_read(
         (lambda path: path.write_bytes(b"GIF89a" + bytes(20)), "is damaged"),
         (lambda path: path.write_text("<html>"), "is no GIF file"),
         (lambda path: Image.new("RGB", (306, 158)).save(path), "has 1 frames of 306x158"),
-        (
-            lambda path: Image.new("RGB", (300, 158)).save(
-                path, save_all=True, append_images=[Image.new("RGB", (300, 158), "red")]
-            ),
-            "has 2 frames of 300x158",
-        ),
+        (lambda path: moving(path, (300, 158)), "has 2 frames of 300x158"),
+        (lambda path: moving(path, (10, 1000)), "has 2 frames of 10x1000"),
+        (lambda path: moving(path, (306, 158), kept=408), "is damaged"),
     ],
 )
 def test_what_is_no_animation_is_refused(

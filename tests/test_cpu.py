@@ -9,7 +9,7 @@ from submission.cpu import fast_cpu
 from submission.stages import own_mib
 
 CPU = torch.device("cpu")
-MANY = 64 * 2**20  # float32 in 256 MiB
+MANY = 16 * 2**20  # float32 in 64 MiB
 
 
 def pages_of_a_block() -> int:
@@ -24,17 +24,16 @@ def test_a_freed_block_is_used_again_and_given_back_at_the_end() -> None:
     before = own_mib()
     usual = pages_of_a_block()
     with fast_cpu(CPU):
-        pages_of_a_block()
+        for _ in range(10):  # it may take some to find free room of the right alignment
+            pages_of_a_block()
         assert pages_of_a_block() < usual / 10
-        assert own_mib() > before + 200
-    assert own_mib() < before + 50
+        assert own_mib() > before + 50
+    assert own_mib() < before + 20
     assert pages_of_a_block() > usual / 2  # and it is as before
 
 
 @pytest.mark.parametrize("sizes", [(256, 512, 1024), (100, 1024, 16), (2, 18, 4096)])
 def test_products_and_their_gradients_are_as_exact_as_float32(sizes: tuple[int, int, int]) -> None:
-    if torch.cpu.get_capabilities().get("amx_bf16"):
-        pytest.skip("this CPU has AMX, where factors are rounded to bfloat16")
     rows, wide, narrow = sizes
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, wide, generator=generator)
@@ -60,7 +59,8 @@ def test_what_was_set_is_set_again() -> None:
     torch.set_float32_matmul_precision("high")
     try:
         with fast_cpu(CPU):
-            assert torch.get_float32_matmul_precision() == "medium"
+            amx = torch.cpu.get_capabilities().get("amx_bf16")
+            assert torch.get_float32_matmul_precision() == ("high" if amx else "medium")
         assert torch.get_float32_matmul_precision() == "high"
         with fast_cpu(torch.device("meta")):
             assert torch.get_float32_matmul_precision() == "high"

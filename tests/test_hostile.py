@@ -495,6 +495,7 @@ ROWS = [
     line_row("unknown domain", ["render", "--domain", "moon", "--out", "r"], "moon", "realistic"),
     line_row("negative seed", ["render", "--seed", "-1", "--axis-steps", "2", "--out", "r"], "-1"),
     line_row("no images", ["probe", "--dataset", "mpi3d_toy", "--count", "0"], "--count 0"),
+    line_row("a picture in no folder", ["probe", "--dataset", "x", "--picture", "no/x.png"], "no"),
     line_row("two sources", ["probe", "--dataset", "x", "--frames", "y"], "not allowed with"),
     line_row("a remote in the way", ["remote", "data"], "holds something else"),
     Row("command line", "--out of another kind", [*ENCODE, "--out", "x.npy"], ("end in .npz",),

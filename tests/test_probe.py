@@ -155,6 +155,9 @@ def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(UserError, match="plain arrays"):
         probe.labelled_frames(tmp_path / "text.npz", complex_objects=False)
+    np.save(tmp_path / "images.npy", np.zeros((4, 64, 64, 3), np.uint8))
+    with pytest.raises(UserError, match="plain arrays"):
+        probe.labelled_frames(tmp_path / "images.npy", complex_objects=False)
     np.savez(tmp_path / "x.npz", images=np.zeros((4, 64, 64, 3), np.uint8), factors=TRUE)
     with pytest.raises(UserError, match="--complex"):  # colour 5 of complex objects
         probe.labelled_frames(tmp_path / "x.npz", complex_objects=True)

@@ -292,8 +292,14 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     shutil.copytree(world / "runs/known", run)
     (run / "config.gin").write_text("train_groups.groups = 3\n")
     (run / "udr.json").write_text('{"best_seed": 4}')
+    (run / "seed_4").mkdir()
+    (run / "seed_4" / "groups.csv").write_text(
+        "group,components,heaps,told_by_others,latent\n"
+        "0,1,1,0.1,0\n2,3,3,0.2,1\n10,2,1,0.7,left out\n11,4,1,,inactive\n"
+    )
     head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"
-    for seed, group, error in ((3, 0, 9.0), (4, 10, 7.0), (4, 2, 5.0)):
+    # The last is left of an earlier run, whose first group had several components.
+    for seed, group, error in ((3, 0, 9.0), (4, 10, 7.0), (4, 2, 5.0), (4, 0, 3.0)):
         below = run / f"seed_{seed}" / f"group_{group}"
         below.mkdir(parents=True)
         (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
@@ -308,6 +314,10 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     curves = text[text.index("Learning curves") : text.index("what MIG looks at")]
     assert "group 2<" in curves
     assert "group 10<" in curves
+    assert table(Page(text), "group")[1:] == [
+        ["0", "1", "1", "0.1", "0"], ["2", "3", "3", "0.2", "1"],
+        ["10", "2", "1", "0.7", "left out"], ["11", "4", "1", "", "inactive"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -174,20 +174,34 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -
         time.sleep(0.01)
 
 
+# Few components, so that each of two groups has several, and a VAE.
+GROUPS = [
+    "train_groups.components=6", "train_groups.groups=2", "train_groups.redundant=1.0",
+    "train_vae.epochs=60", "train_vae.batch_size=32", "extract_features.batch_size=32",
+]  # fmt: skip
+
+
 @pytest.mark.slow
-def test_killed_training_goes_on_to_the_same_model(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "bindings", "checkpoint"),
+    [("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
+     ("refined.gin", GROUPS, "group_0/checkpoint.pt"),
+     ("refined.gin", GROUPS, "group_1/checkpoint.pt")],
+)  # fmt: skip
+def test_killed_training_goes_on_to_the_same_model(
+    world: Path, tmp_path: Path, config: str, bindings: list[str], checkpoint: str
+) -> None:
     """SIGKILL after some epochs; the same command ends with the model of an undisturbed run."""
-    many = [*FAST[1:], "train_vae.epochs=20"]
     models = []
     for name, kill in (("whole", False), ("killed", True)):
-        command = ["train", "--config", "dry_run.gin", "--name", name, *many]
+        command = ["train", "--config", config, "--name", name, *bindings]
         if kill:
             process = subprocess.Popen(
                 [sys.executable, "-m", "submission", *command],
                 env=environment(world, tmp_path), cwd=tmp_path, text=True,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            wait_for(tmp_path / name / "checkpoint.pt", process)
+            wait_for(tmp_path / name / checkpoint, process)
             process.send_signal(signal.SIGKILL)
             process.wait()
             model = tmp_path / name / "representation" / "pytorch_model.pt"
@@ -197,10 +211,36 @@ def test_killed_training_goes_on_to_the_same_model(world: Path, tmp_path: Path) 
         if kill:
             assert "continuing after epoch" in result.stderr
         models.append(torch.jit.load(str(tmp_path / name / "representation" / "pytorch_model.pt")))
+    assert len(models[0].state_dict()) == len(models[1].state_dict())
     for (name, a), b in zip(
         models[0].state_dict().items(), models[1].state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
+    with np.load(world / "data/mpi3d_real/mpi3d_real.npz", allow_pickle=False) as data:
+        x = torch.from_numpy(data["images"][:64]).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        codes = models[1](x)
+    assert codes.shape == (64, 2 if config == "refined.gin" else 4)
+    assert torch.isfinite(codes).all()
+
+
+@pytest.mark.slow
+def test_a_runs_own_configuration_runs_again(world: Path, tmp_path: Path) -> None:
+    """The config.gin in a run's folder, its seed included, gives the run's model."""
+    given = [*FAST, "train_vae.seed=7"]
+    result = call(["train", "--config", "dry_run.gin", "--name", "first", *given], world, tmp_path)
+    assert result.returncode == 0, result.stderr
+    config = tmp_path / "first" / "config.gin"
+    assert "train_vae.seed = 7" in config.read_text()
+    result = call(["train", "--config", str(config), "--name", "second"], world, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert config.read_text() == (tmp_path / "second" / "config.gin").read_text()
+    first, second = (
+        torch.jit.load(str(tmp_path / name / "representation" / "pytorch_model.pt")).state_dict()
+        for name in ("first", "second")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 class Grader:

@@ -236,3 +236,25 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, components: int, group
         gin.bind_parameter("train_groups.groups", groups)
     with pytest.raises(UserError, match=f"train_groups.components is {components}"):
         separate.train_groups(features(), tmp_path, "here", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "said"),
+    [(["train_groups.components=1", "train_groups.groups=1"], "at least 2"),
+     (["train_groups.sample=7"], r"less than train_groups.sample \(7\)"),
+     (["train_groups.components=20"], "vary in fewer than 20 directions"),
+     (["beta_at_epoch.beta_start=1e4", "beta_at_epoch.beta_end=1e4", "train_vae.epochs=2",
+       "train_groups.components=6", "train_groups.groups=1"], "no latent carries anything")],
+)  # fmt: skip
+def test_what_cannot_be_taken_apart_is_refused(
+    tmp_path: Path, bindings: list[str], said: str
+) -> None:
+    load_config(
+        Path("refined.gin"), ["train_groups.components=7", "train_groups.groups=3", *bindings]
+    )
+    x = features() - features().mean(dim=0)
+    # Eight directions and no noise.
+    flat = x @ torch.linalg.svd(x, full_matrices=False).Vh[:8].T
+    x = torch.cat([flat, torch.zeros(len(flat), 504)], dim=1)
+    with pytest.raises(UserError, match=said):
+        separate.train_groups(x, tmp_path, "here", seed=0)

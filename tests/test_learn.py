@@ -1,0 +1,70 @@
+"""Several seeds: which is exported, what is written, and when no further one is begun."""
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from submission.config import load_config
+from submission.learn import learn
+from submission.vae import encode_features
+
+TINY = [
+    "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=2",
+    "train_vae.batch_size=32", "train_vae.seed=5", "beta_at_epoch.t_start=0",
+    "beta_at_epoch.t_end=1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    load_config(Path("public.gin"), TINY)
+    return torch.from_numpy(np.random.default_rng(0).random((128, 8), dtype=np.float32))
+
+
+def test_the_first_by_udr_is_exported_and_told(features: torch.Tensor, tmp_path: Path) -> None:
+    shares: list[float] = []
+    means, seed = learn(features, tmp_path, "a run", seeds=3, on_progress=shares.append)
+    ranked = json.loads((tmp_path / "udr.json").read_text())
+    assert (ranked["first_seed"], seed) == (5, ranked["best_seed"])
+    assert seed - 5 == int(np.argmax(ranked["udr"]))
+    assert f"Seed {seed} is exported" in (tmp_path / "udr.txt").read_text()
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    # It is the model that this seed gives alone.
+    load_config(Path("public.gin"), [*TINY, f"train_vae.seed={seed}"])
+    (tmp_path / "alone").mkdir()
+    alone, same = learn(features, tmp_path / "alone", "another run")
+    assert same == seed
+    assert torch.equal(encode_features(alone, features), encode_features(means, features))
+
+
+def test_called_again_no_seed_is_trained_again(features: torch.Tensor, tmp_path: Path) -> None:
+    first, seed = learn(features, tmp_path, "a run", seeds=3)
+    files = sorted(tmp_path.glob("seed_*/losses.csv"))
+    before = [file.stat().st_mtime_ns for file in files]
+    again, same = learn(features, tmp_path, "a run", seeds=3)
+    assert same == seed
+    assert torch.equal(encode_features(again, features), encode_features(first, features))
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_no_seed_is_begun_that_would_end_too_late(features: torch.Tensor, tmp_path: Path) -> None:
+    """The first always is. A trained one counts with the time it took when it was trained."""
+    _, seed = learn(features, tmp_path, "a run", seeds=3, until=time.monotonic() - 1)
+    assert seed == 5
+    assert not (tmp_path / "seed_6").exists()
+    assert "unranked" in (tmp_path / "udr.txt").read_text()
+    assert json.loads((tmp_path / "udr.json").read_text())["best_seed"] == 5
+    losses = tmp_path / "seed_5" / "losses.csv"
+    rows = list(csv.DictReader(losses.read_text().splitlines()))
+    losses.write_text(losses.read_text().replace(rows[0]["seconds"] + "\n", "3600\n", 1))
+    learn(features, tmp_path, "a run", seeds=3, until=time.monotonic() + 1800)
+    assert not (tmp_path / "seed_6").exists()
+    learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() + 7200)
+    assert (tmp_path / "seed_6").exists()
+    assert "unranked" in (tmp_path / "udr.txt").read_text()
