@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import ctypes
+import gc
 import io
 import json
 import logging
@@ -15,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from submission.cpu import give_back
 from submission.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,14 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def give_back() -> None:
+    """Frees what only cycles refer to, and gives what is free back to the system."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def _reset_peak() -> None:

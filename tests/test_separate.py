@@ -243,7 +243,7 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, components: int, group
     [(["train_groups.components=1", "train_groups.groups=1"], "at least 2"),
      (["train_groups.sample=7"], r"less than train_groups.sample \(7\)"),
      (["train_groups.components=20"], "vary in fewer than 20 directions"),
-     (["beta_at_epoch.beta_start=1e4", "beta_at_epoch.beta_end=1e4", "train_vae.epochs=2",
+     (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
        "train_groups.components=6", "train_groups.groups=1"], "no latent carries anything")],
 )  # fmt: skip
 def test_what_cannot_be_taken_apart_is_refused(
