@@ -109,9 +109,9 @@ class Row:
 
 ROWS = (
     Row("public", "public.gin", _SCALED, 5, "appendix B: one VAE on the features"),
-    Row("pruned", "public.gin", _SCALED, 2, "public's latents without the inactive", of="public"),
-    Row("scaled", "public.gin", _SCALED, 2, "these with unit variance", of="public"),
-    Row("rotated", "public.gin", _SCALED, 2, "these made independent (FastICA)", of="public"),
+    Row("pruned", "public.gin", _SCALED, 1, "public's latents without the inactive", of="public"),
+    Row("scaled", "public.gin", _SCALED, 1, "these with unit variance", of="public"),
+    Row("rotated", "public.gin", _SCALED, 1, "these made independent (FastICA)", of="public"),
     Row("fewer", "public.gin", (*_SCALED, "VAE.latents=8"), 1, "public with 8 latents"),
     Row("beta_1", "public.gin", (*_SCALED, "beta_at_epoch.beta_end=1.0"), 1,
         "public with beta up to 1"),
