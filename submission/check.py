@@ -315,6 +315,7 @@ def _hours(count: int, device: torch.device) -> float:
     steps = gin.query_parameter("train_vae.epochs") * count / rows
     if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
         steps *= gin.query_parameter("train_groups.groups")
+        steps *= gin.query_parameter("train_groups.starts")
     return (extraction * count + step * steps) / 3600
 
 

@@ -94,7 +94,7 @@ _PARAMETERS = {
     "start_network": {"maps": "maps"},
     "train_groups": {
         "components": "count", "groups": "count", "heaps": "count", "redundant": "share",
-        "sample": "count",
+        "sample": "count", "starts": "count",
     },
     "train_vae": {
         "batch_size": "count", "betas": "betas", "epochs": "count", "learning_rate": "rate",

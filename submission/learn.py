@@ -1,7 +1,6 @@
 """From features to what is exported: the means, by one VAE or by groups, of one seed or the best
 of several."""
 
-import csv
 import json
 import logging
 import time
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from submission import udr
 from submission.config import asks_for_groups
 from submission.separate import train_groups
-from submission.stages import write_text
+from submission.stages import read_csv, write_text
 from submission.vae import encode_features, train_vae
 
 log = logging.getLogger(__name__)
@@ -87,8 +86,7 @@ def _trained_seconds(folder: Path, seed: int) -> float:
     """What the seed's epochs have taken by their own record, in all its groups."""
     total = 0.0
     for losses in (folder / f"seed_{seed}").rglob("losses.csv"):
-        with open(losses, newline="") as file:
-            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
+        total += sum(float(row["seconds"]) for row in read_csv(losses))
     return total
 
 

@@ -5,7 +5,6 @@ The page holds its pictures and no script, so it can be mailed, and opened witho
 
 import argparse
 import base64
-import csv
 import io
 import json
 import logging
@@ -30,7 +29,7 @@ from submission.errors import UserError
 from submission.features import pick_device
 from submission.picture import NAMES, plt
 from submission.progress import progress_bar
-from submission.stages import write_text
+from submission.stages import read_csv, write_text
 from submission.vae import INACTIVE_KL
 
 # These have been imported, under the stand-ins for TensorFlow, by submission.scoring.
@@ -131,20 +130,17 @@ def read_run(folder: Path) -> Run:
         file = trained / "groups.csv"
         groups = []
         if "train_groups.groups" in text and file.is_file():
-            with open(file, newline="") as lines:
-                groups = list(csv.DictReader(lines))
+            groups = read_csv(file)
             losses = {
-                f"group {row['group']}": trained / f"group_{row['group']}" / "losses.csv"
+                f"group {row['group']}": trained
+                / f"group_{row['group']}" / f"start_{row['start']}" / "losses.csv"
                 for row in groups
                 if int(row["components"]) > 1
-            }
+            }  # fmt: skip
         rows = {}
         for name, file in losses.items():
             if file.is_file():
-                with open(file, newline="") as lines:
-                    rows[name] = [
-                        {k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)
-                    ]
+                rows[name] = [{k: float(v) for k, v in row.items()} for row in read_csv(file)]
         file = stages
         times = json.loads(file.read_text()) if file.is_file() else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,7 +8,9 @@ independent. Independent component analysis undoes such a sum without a label. B
 several values takes several components (three of four colours have one each), so that no single
 latent knows it: MIG, SAP and IRS ask for one. Components of one factor depend on each other, those
 of two factors do not: dependent ones form a group, and a beta-VAE with a single latent (section
-2.3's, on the group's components in place of the features) finds the curve that they move along.
+2.3's, on the group's components in place of the features) finds the curve that they move along. A
+curve that jumps between values, in place of passing by neighbours, costs reconstruction; so each is
+learnt from several starts, and the one of least loss is kept.
 
 A latent whose values lie in a few heaps with gaps between them stands for a factor of a few values.
 Where in its heap a value lies tells of noise and of other factors, so it is drawn to the middle.
@@ -36,7 +38,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
 
 from submission.errors import UserError
-from submission.stages import write_csv
+from submission.stages import read_csv, write_csv
 from submission.vae import INACTIVE_KL, encode_features, train_vae
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ def train_groups(
     components: int = gin.REQUIRED,
     groups: int = gin.REQUIRED,
     sample: int = gin.REQUIRED,
+    starts: int = gin.REQUIRED,
     heaps: int = gin.REQUIRED,
     redundant: float = gin.REQUIRED,
 ) -> GroupMeans:
@@ -85,13 +88,16 @@ def train_groups(
 
     Args:
         features: float32 (num_images, 512).
-        folder: the run's folder; each group of two or more trains in `group_<number>` below it.
+        folder: the run's folder; groups of two or more train in `group_<number>/start_<number>`
+            below it.
         fingerprint: what the run is made of.
-        seed: of the sample, of FastICA's start, and of the VAEs (in place of train_vae.seed).
+        seed: of the sample and of FastICA's start; the VAEs' follow from it (in place of
+            train_vae.seed).
         on_progress: called with the share done, 0..1.
         components: K, which share the features' variance of highest rank.
         groups: how many; each has a latent.
         sample: components and groups are found on at most so many images.
+        starts: of so many VAEs for each group the one of least loss is kept.
         heaps: a latent with 2 to so many heaps is drawn to their middles; 1 for never.
         redundant: a latent is left out if the others tell this share of its variance; 1 for never.
 
@@ -122,8 +128,8 @@ def train_groups(
     for number, group in enumerate(members):
         on_progress(number / len(members))
         table.append({
-            "group": number, "components": len(group), "heaps": 1, "told_by_others": "",
-            "latent": "inactive",
+            "group": number, "components": len(group), "start": "", "heaps": 1,
+            "told_by_others": "", "latent": "inactive",
         })  # fmt: skip
         first = nn.Linear(features.shape[1], len(group))
         first.weight.data = torch.from_numpy(unmix[group]).float()
@@ -133,9 +139,9 @@ def train_groups(
         z = encode_features(first, features)
         if len(group) > 1:
             log.info("group %d, of %d: %d components", number, len(members), len(group))
-            below = folder / f"group_{number}"
-            below.mkdir(exist_ok=True)
-            curve = train_vae(z, below, f"{fingerprint}-{number}", seed=seed).means()
+            curve, table[-1]["start"] = _best_start(
+                z, folder / f"group_{number}", f"{fingerprint}-{number}", seed, starts
+            )
             if float(encode_features(curve.eval(), z).var()) / 2 < INACTIVE_KL:
                 log.info("group %d: its latent carries nothing", number)
                 continue
@@ -162,6 +168,25 @@ def train_groups(
     write_csv(folder / "groups.csv", table)
     log.info("%d latents from %d groups", len(kept), len(members))
     return GroupMeans([means[place] for place in kept]).eval()
+
+
+def _best_start(
+    z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
+) -> tuple[nn.Sequential, int]:
+    """Trains VAEs on a group's components and takes the one of least loss in its last epoch.
+
+    Returns:
+        Its means, and which start it was.
+    """
+    vaes, losses = [], []
+    for start in range(starts):
+        below = folder / f"start_{start}"
+        below.mkdir(parents=True, exist_ok=True)
+        vaes.append(train_vae(z, below, f"{fingerprint}-{start}", seed=seed * starts + start))
+        losses.append(float(read_csv(below / "losses.csv")[-1]["loss"]))
+    best = int(np.argmin(losses))
+    log.info("losses: %s", ", ".join(f"{loss:.4f}" for loss in losses))
+    return vaes[best].means(), best
 
 
 def independent_components(

@@ -92,6 +92,12 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file under its header's names."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def give_back() -> None:
     """Frees what only cycles refer to, and gives what is free back to the system."""
     gc.collect()

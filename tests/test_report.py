@@ -294,13 +294,13 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     (run / "udr.json").write_text('{"best_seed": 4}')
     (run / "seed_4").mkdir()
     (run / "seed_4" / "groups.csv").write_text(
-        "group,components,heaps,told_by_others,latent\n"
-        "0,1,1,0.1,0\n2,3,3,0.2,1\n10,2,1,0.7,left out\n11,4,1,,inactive\n"
+        "group,components,start,heaps,told_by_others,latent\n"
+        "0,1,,1,0.1,0\n2,3,5,3,0.2,1\n10,2,0,1,0.7,left out\n11,4,1,1,,inactive\n"
     )
     head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"
     # The last is left of an earlier run, whose first group had several components.
     for seed, group, error in ((3, 0, 9.0), (4, 10, 7.0), (4, 2, 5.0), (4, 0, 3.0)):
-        below = run / f"seed_{seed}" / f"group_{group}"
+        below = run / f"seed_{seed}" / f"group_{group}" / f"start_{5 if group == 2 else 0}"
         below.mkdir(parents=True)
         (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
     losses = report.read_run(run).losses
@@ -315,8 +315,8 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     assert "group 2<" in curves
     assert "group 10<" in curves
     assert table(Page(text), "group")[1:] == [
-        ["0", "1", "1", "0.1", "0"], ["2", "3", "3", "0.2", "1"],
-        ["10", "2", "1", "0.7", "left out"], ["11", "4", "1", "", "inactive"],
+        ["0", "1", "", "1", "0.1", "0"], ["2", "3", "5", "3", "0.2", "1"],
+        ["10", "2", "0", "1", "0.7", "left out"], ["11", "4", "1", "1", "", "inactive"],
     ]  # fmt: skip
 
 

@@ -177,6 +177,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -
 # Few components, so that each of two groups has several, and a VAE.
 GROUPS = [
     "train_groups.components=6", "train_groups.groups=2", "train_groups.redundant=1.0",
+    "train_groups.starts=2",
     "train_vae.epochs=60", "train_vae.batch_size=32", "extract_features.batch_size=32",
 ]  # fmt: skip
 
@@ -185,8 +186,8 @@ GROUPS = [
 @pytest.mark.parametrize(
     ("config", "bindings", "checkpoint"),
     [("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_0/checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_1/checkpoint.pt")],
+     ("refined.gin", GROUPS, "group_0/start_0/checkpoint.pt"),
+     ("refined.gin", GROUPS, "group_1/start_1/checkpoint.pt")],
 )  # fmt: skip
 def test_killed_training_goes_on_to_the_same_model(
     world: Path, tmp_path: Path, config: str, bindings: list[str], checkpoint: str

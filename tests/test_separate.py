@@ -25,7 +25,7 @@ def _small() -> Iterator[None]:
     load_config(
         Path("refined.gin"),
         ["train_groups.components=7", "train_groups.groups=3", "train_vae.epochs=25",
-         "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12"],
+         "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12", "train_groups.starts=1"],
     )  # fmt: skip
     yield
     gin.clear_config()
@@ -76,6 +76,26 @@ def test_each_latent_knows_one_factor_and_nothing_of_the_others(tmp_path: Path) 
     for factor, latent in enumerate(own):
         assert share[latent, factor] > 0.95
         assert max(np.delete(share[:, factor], latent)) < 1 / SIZES[factor] + 0.15
+
+
+def test_of_several_starts_the_one_of_least_loss_is_kept(tmp_path: Path) -> None:
+    with gin.unlock_config():
+        gin.bind_parameter("train_groups.starts", 3)
+        gin.bind_parameter("train_vae.epochs", 3)
+    x = features()
+    codes = encode_features(separate.train_groups(x, tmp_path, "here", seed=2), x)
+    with open(tmp_path / "groups.csv", newline="") as file:
+        groups = [row for row in csv.DictReader(file) if row["components"] != "1"]
+    assert groups
+    for row in groups:
+        losses = []
+        for start in range(3):
+            below = tmp_path / f"group_{row['group']}" / f"start_{start}"
+            with open(below / "losses.csv", newline="") as file:
+                losses.append(float(list(csv.DictReader(file))[-1]["loss"]))
+        assert int(row["start"]) == int(np.argmin(losses))
+        assert len(set(losses)) == 3
+    assert codes.shape == (len(x), 3)
 
 
 def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
