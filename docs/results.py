@@ -140,7 +140,8 @@ ROWS = (
         ("train_vae.epochs=128", "beta_at_epoch.t_start=6", "beta_at_epoch.t_end=121"), 1,
         "stage 1 on CRAFT's filters (ImageNet, then text)", axis_steps=5, craft=True),
     Row("public_5", "public.gin", _SCALED_5, 1, "as public", axis_steps=5),
-    Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE), 5, "as one_start", "complex"),
+    Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE), 5,
+        "as one_start", "complex"),
     Row("no_heaps_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE, _ALL, _ANYWHERE), 1,
         "as no_heaps", "complex"),
 )  # fmt: skip
