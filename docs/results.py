@@ -117,8 +117,8 @@ ROWS = (
     Row("fewer", "public.gin", (*_SCALED, "VAE.latents=8"), 1, "public with 8 latents"),
     Row("beta_1", "public.gin", (*_SCALED, "beta_at_epoch.beta_end=1.0"), 1,
         "public with beta up to 1"),
-    Row("refined", "refined.gin", _GROUPS, 5, "components, groups, one latent each from the best of "
-        "six starts, heaps, redundant ones left out"),
+    Row("refined", "refined.gin", _GROUPS, 5, "components, groups, one latent each from the best "
+        "of six starts, heaps, redundant ones left out"),
     Row("one_start", "refined.gin", (*_GROUPS, _ONE), 5, "refined from a single start"),
     Row("all_latents", "refined.gin", (*_GROUPS, _ONE, _ALL), 5,
         "nor are redundant latents left out"),
