@@ -186,9 +186,9 @@ def train(
     ranking = ("udr.json", "udr.txt") if args.seeds == 1 else ()
     for name in ("scores.json", "scores.txt", "scores.png", *ranking):
         (folder / name).unlink(missing_ok=True)
-    # What code passes, as the seed, gin counts as no part of the configuration.
-    config = f"{gin.operative_config_str()}\n# The exported seed:\ntrain_vae.seed = {seed}\n"
-    write_text(folder / "config.gin", config)
+    with gin.unlock_config():
+        gin.bind_parameter("train_vae.seed", seed)  # of several the exported one
+    write_text(folder / "config.gin", gin.config_str())
     if not events.is_grading():
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()

@@ -174,7 +174,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -
         time.sleep(0.01)
 
 
-# Few components, so that each of two groups has several, and a VAE.
+# Few components, so that one of two groups has several, and a VAE from each of two starts.
 GROUPS = [
     "train_groups.components=6", "train_groups.groups=2", "train_groups.redundant=1.0",
     "train_groups.starts=2",
@@ -187,7 +187,7 @@ GROUPS = [
     ("config", "bindings", "checkpoint"),
     [("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
      ("refined.gin", GROUPS, "group_0/start_0/checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_1/start_1/checkpoint.pt")],
+     ("refined.gin", GROUPS, "group_0/start_1/checkpoint.pt")],
 )  # fmt: skip
 def test_killed_training_goes_on_to_the_same_model(
     world: Path, tmp_path: Path, config: str, bindings: list[str], checkpoint: str
