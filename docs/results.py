@@ -31,9 +31,9 @@ from scipy.stats import spearmanr
 from submission import scoring, udr
 from submission.extractor import SHIPPED_WEIGHTS, check_sha256
 from submission.finetune import craft_weights
+from submission.report import active_latents
 from submission.separate import independent_components
 from submission.stages import write_text
-from submission.vae import INACTIVE_KL
 
 DOCS = Path(__file__).resolve().parent
 METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
@@ -151,8 +151,7 @@ Codes = npt.NDArray[np.float32]
 
 
 def pruned(codes: Codes) -> Codes:
-    """The latents that carry something, in the report's sense."""
-    return codes[:, codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL]
+    return codes[:, active_latents(codes)]
 
 
 def scaled(codes: Codes) -> Codes:

@@ -32,7 +32,8 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measures what is done inside; the row is kept only if it ends without an error."""
-        give_back()  # what the stage before has freed is not this one's
+        gc.collect()  # what the stage before has left is not this one's
+        give_back()
         _reset_peak()
         started = time.monotonic()
         log.info("%s ...", name)
@@ -99,8 +100,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def give_back() -> None:
-    """Frees what only cycles refer to, and gives what is free back to the system."""
-    gc.collect()
+    """Gives memory that was freed back to the system, from the middle of the heap, too."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # glibc
         libc.malloc_trim(0)
