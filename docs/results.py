@@ -43,7 +43,7 @@ METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", 
 _SCALED = ("train_vae.epochs=32", "beta_at_epoch.t_start=3", "beta_at_epoch.t_end=16")
 _SCALED_COMPLEX = ("train_vae.epochs=72", "beta_at_epoch.t_start=7", "beta_at_epoch.t_end=35")
 _SCALED_20 = ("train_vae.epochs=8", "beta_at_epoch.t_start=1", "beta_at_epoch.t_end=4")
-_SCALED_5 = ("train_vae.epochs=128", "beta_at_epoch.t_start=13", "beta_at_epoch.t_end=63")
+_SCALED_4 = ("train_vae.epochs=200", "beta_at_epoch.t_start=20", "beta_at_epoch.t_end=98")
 # 2,000 steps for each group.
 _GROUPS = ("train_vae.epochs=8", "beta_at_epoch.t_end=4")
 _GROUPS_COMPLEX = ("train_vae.epochs=16", "beta_at_epoch.t_end=8")
@@ -137,9 +137,9 @@ ROWS = (
         "the paper's configuration for complex objects", "complex"),
     Row("refined_complex", "refined.gin", _GROUPS_COMPLEX, 5, "as refined", "complex"),
     Row("stage1", "stage1.gin",
-        ("train_vae.epochs=128", "beta_at_epoch.t_start=6", "beta_at_epoch.t_end=121"), 1,
-        "stage 1 on CRAFT's filters (ImageNet, then text)", axis_steps=5, craft=True),
-    Row("public_5", "public.gin", _SCALED_5, 1, "as public", axis_steps=5),
+        ("train_vae.epochs=200", "beta_at_epoch.t_start=10", "beta_at_epoch.t_end=190"), 1,
+        "stage 1 on CRAFT's filters (ImageNet, then text)", axis_steps=4, craft=True),
+    Row("public_4", "public.gin", _SCALED_4, 1, "as public", axis_steps=4),
     Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE), 5,
         "as one_start", "complex"),
     Row("no_heaps_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE, _ALL, _ANYWHERE), 1,

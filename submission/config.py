@@ -19,6 +19,8 @@ import submission.finetune
 import submission.separate
 import submission.vae  # noqa: F401 (all four register what configurations bind)
 from submission.errors import UserError, first_line
+from submission.extractor import FEATURE_SIZE
+from submission.separate import refuse_sizes
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -41,8 +43,8 @@ def _several(one: Callable[[Any], bool], count: int | None = None) -> Callable[[
     )
 
 
-# What each kind of value must be: a test, and the words for the user. What a function refuses by
-# itself (a name that is none of its choices) is not in here.
+# What each kind of value must be: a test, and the words for the user. A name that is none of its
+# choices is in here only where the function that refuses it comes after hours.
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "count": (_whole(1), "a whole number in 1..2147483647"),
     "count or none": (
@@ -62,6 +64,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "widths": (_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
     "maps": (_several(_whole(1, 2**20), 5), "five whole numbers in 1..1048575 in brackets"),
     "switch": (lambda value: type(value) is bool, "True or False"),
+    "optimizer": (lambda value: value in ("radam", "adam"), "'radam' or 'adam'"),
     "text": (lambda value: isinstance(value, str), "text in quotes"),
     "texts": (_several(lambda value: isinstance(value, str)), "texts in brackets"),
 }
@@ -98,7 +101,7 @@ _PARAMETERS = {
     },
     "train_vae": {
         "batch_size": "count", "betas": "betas", "epochs": "count", "learning_rate": "rate",
-        "optimizer": "text", "seed": "whole",
+        "optimizer": "optimizer", "seed": "whole",
     },
 }  # fmt: skip
 
@@ -190,6 +193,10 @@ def _refuse_wrong_values() -> None:
             good, words = _KINDS[kind]
             if not good(value):
                 raise UserError(f"{name} is {value!r:.100}, it must be {words}")
+    names = [f"train_groups.{name}" for name in ("components", "groups", "sample")]
+    if all(map(_is_bound, names)):
+        components, groups, sample = map(gin.query_parameter, names)
+        refuse_sizes(components, groups, sample, FEATURE_SIZE)
 
 
 def refuse_missing() -> None:

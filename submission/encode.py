@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise UserError(f"--out {args.out} cannot be written: name a file in a folder that exists")
     model = args.model or paths.model_path(paths.run_folder(args.name))
-    codes = codes_of(model, dataset, pick_device(args.device))
+    codes = codes_of(model, dataset, verify(dataset), pick_device(args.device))
     arrays = {"codes": codes}
     if dataset.factor_sizes:
         arrays["factor_sizes"] = np.array(dataset.factor_sizes)
@@ -62,16 +62,16 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out}: codes {codes.shape} of {dataset.description}")
 
 
-def codes_of(model: Path, dataset: Dataset, device: torch.device) -> np.ndarray:
+def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device) -> np.ndarray:
     """The latent codes of all images, float32 (num_images, C), in data-set order.
 
-    They are computed once per exported file and data set and kept in the cache; training leaves
-    there what it has at hand (`keep_codes`).
+    They are computed once per exported file and data set (`data_md5` as verify() says) and kept in
+    the cache; training leaves there what it has at hand (`keep_codes`).
 
     Raises:
         UserError: no model, or codes that are not finite or not (num_images, C).
     """
-    cached = cached_codes(model, verify(dataset))
+    cached = cached_codes(model, data_md5)
     if (kept := _kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
         return kept

@@ -23,7 +23,7 @@ from typing import IO, Any
 import torch
 
 from submission import leaderboard, paths, scoring
-from submission.data import Dataset, open_dataset
+from submission.data import Dataset, open_dataset, verify
 from submission.encode import codes_of
 from submission.errors import UserError, first_line
 from submission.export import load
@@ -181,7 +181,7 @@ def _evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, 
     args = evaluation.args
     args.metrics = ",".join(scoring.METRICS)
     try:
-        codes_of(model, evaluation.dataset, device)
+        codes_of(model, evaluation.dataset, verify(evaluation.dataset), device)
     except (UserError, ValueError, RuntimeError) as error:
         raise Failure(
             "bad codes", "over all images the model gives NaN, infinity or unlike shapes: "

@@ -3,6 +3,7 @@ of several."""
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 
 # The ranking's correlations move in the third digit from here on.
 _RANKED_ON = 10_000
+# In a seed's folder, as long as that has a checkpoint: it is trained to its end.
+_DONE = "trained.txt"
+# Up to this share of random deals that are as sure, the log speaks of an order.
+_BY_CHANCE = 0.05
 
 
 def learn(
@@ -31,7 +36,7 @@ def learn(
     seeds: int = 1,
     until: float | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
-) -> tuple[nn.Module, int]:
+) -> tuple[nn.Module, int, int]:
     """Trains; of several seeds the one that ranks first by UDR (see udr.py), without a label.
 
     A configuration that binds train_groups is trained by it, every other is one VAE. Several seeds,
@@ -47,14 +52,15 @@ def learn(
         on_progress: called with the share done, 0..1.
 
     Returns:
-        (B, 512) -> means (B, C), in evaluation mode, and the seed that they are of.
+        (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many seeds
+        are trained.
 
     Raises:
         UserError, Stopped: see train_vae.
     """
     first: int = gin.query_parameter("train_vae.seed")
     if seeds == 1:
-        return _train(features, folder, fingerprint, first, on_progress), first
+        return _train(features, folder, fingerprint, first, on_progress), first, 1
     rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
     sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
     slowest = 0.0
@@ -62,15 +68,23 @@ def learn(
 
     def train(seed: int) -> nn.Module:
         below = folder / f"seed_{seed}"
+        if not any(below.rglob("checkpoint.pt")):
+            # An earlier run's of this name: its times would count as this one's.
+            shutil.rmtree(below, ignore_errors=True)
         below.mkdir(exist_ok=True)
-        return _train(
+        means = _train(
             features, below, f"{fingerprint}-{seed}", seed,
             lambda share: on_progress(min((len(codes) + share) / seeds, 1)),
         )  # fmt: skip
+        write_text(below / _DONE, "all its epochs are in the checkpoint\n")
+        return means
 
     for seed in range(first, first + seeds):
         started = time.monotonic()
-        if until and codes and started + slowest > until:
+        # What is in a checkpoint need not be trained again.
+        left = slowest - _trained_seconds(folder, seed)
+        done = (folder / f"seed_{seed}" / _DONE).exists()
+        if until and codes and not done and started + left > until:
             log.info("%d of %d seeds: another one could end after --hours", len(codes), seeds)
             break
         log.info("seed %d (%d of %d)", seed, len(codes) + 1, seeds)
@@ -79,14 +93,16 @@ def learn(
         slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
     best = first + _best(codes, first, folder)
     # From its checkpoint, which is there until the model is exported.
-    return train(best), best
+    return train(best), best, len(codes)
 
 
 def _trained_seconds(folder: Path, seed: int) -> float:
-    """What the seed's epochs have taken by their own record, in all its groups."""
+    """What the seed's epochs have taken by their own record, in all its groups, as far as a
+    checkpoint has them."""
     total = 0.0
-    for losses in (folder / f"seed_{seed}").rglob("losses.csv"):
-        total += sum(float(row["seconds"]) for row in read_csv(losses))
+    for checkpoint in (folder / f"seed_{seed}").rglob("checkpoint.pt"):
+        if (losses := checkpoint.with_name("losses.csv")).is_file():
+            total += sum(float(row["seconds"]) for row in read_csv(losses))
     return total
 
 
@@ -112,12 +128,16 @@ def _best(codes: list[np.ndarray], first: int, folder: Path) -> int:
     scores = udr.scores(pairs) if len(codes) > 1 else np.zeros(1)
     best = int(scores.argmax())
     sure = udr.confidence(pairs) if len(codes) > 1 else 1.0
+    chance = udr.by_chance(pairs) if len(codes) > 2 else []
+    as_sure = float(np.mean([one >= sure for one in chance])) if chance else 1.0
     order = np.argsort(-scores, kind="stable")
     lines = ["seed     UDR  informative latents"]
     lines += [f"{first + i:4d}  {scores[i]:6.3f}  {udr.informative(codes[i]).sum()}" for i in order]
     lines.append(
         f"Seed {first + best} is exported; it stays first in {sure:.0%} of the draws of other "
-        f"judges (a coin: {1 / len(codes):.0%})."
+        f"judges. Dealt to the models at random, the same agreements make a seed as sure in "
+        f"{as_sure:.0%} of the deals: "
+        + ("an order." if as_sure <= _BY_CHANCE else "this order may be chance.")
         if len(codes) > 2
         else f"Seed {first + best} is exported, unranked: that takes three seeds or more."
     )
@@ -125,7 +145,7 @@ def _best(codes: list[np.ndarray], first: int, folder: Path) -> int:
     rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]
     record = {
         "first_seed": first, "udr": scores.tolist(), "best_seed": first + best,
-        "confidence": sure, "pairs": rows,
+        "confidence": sure, "as_sure_by_chance": as_sure, "pairs": rows,
     }  # fmt: skip
     write_text(folder / "udr.json", json.dumps(record, indent=1) + "\n")
     for line in lines:

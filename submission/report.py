@@ -10,6 +10,8 @@ import json
 import logging
 import math
 import re
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,18 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
+from scipy.stats import ttest_ind
 
 from submission import paths, scoring
-from submission.data import FACTOR_NAMES, Dataset, find_file, open_dataset, open_file
+from submission.data import FACTOR_NAMES, Dataset, find_file, open_dataset, open_file, verify
 from submission.encode import codes_of
 from submission.errors import UserError
+from submission.extractor import check_sha256
 from submission.features import pick_device
 from submission.picture import NAMES, plt
 from submission.progress import progress_bar
 from submission.stages import read_csv, write_text
+from submission.train import RECORD
 from submission.vae import INACTIVE_KL
 
 # These have been imported, under the stand-ins for TensorFlow, by submission.scoring.
@@ -46,9 +51,9 @@ _BLUE, _GREY = "#3d8fd6", "#8a8a8a"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says: scores.json, config.gin, losses.csv, groups.csv and stages.json
-    (the last four empty where there is no such file). `losses` has the rows of each VAE of the
-    exported model: under "" that of a single one, else under the group's name."""
+    """What a run's folder says: scores.json, config.gin, losses.csv, groups.csv, stages.json,
+    exported.json and udr.txt (empty where there is no such file). `losses` has the rows of each VAE
+    of the exported model: under "" that of a single one, else under the group's name."""
 
     folder: Path
     scores: dict[str, Any]
@@ -56,6 +61,8 @@ class Run:
     losses: dict[str, list[dict[str, float]]]
     groups: list[dict[str, str]]
     stages: dict[str, dict[str, float]]
+    made_of: dict[str, Any]
+    ranking: str
 
     @property
     def name(self) -> str:
@@ -68,31 +75,46 @@ class Run:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder, with scores")
-    parser.add_argument("--baseline", type=Path, help="folder of another run to compare it with")
+    parser.add_argument(
+        "--run", type=Path, nargs="+", required=True, metavar="DIR",
+        help="the run's folder, with scores; further ones are other seeds of it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--baseline", type=Path, nargs="+", default=[], metavar="DIR",
+        help="folder of another run to compare it with, or of its seeds",
+    )  # fmt: skip
     parser.add_argument("--dataset", help="default: the one that the scores name")
     parser.add_argument(
         "--data", type=Path,
         help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
-    parser.add_argument("--out", type=Path, help="html file; default: report.html in the run")
+    parser.add_argument(
+        "--out", type=Path, help="html file; default: report.html in the (first) run"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes the report.
 
     Raises:
-        UserError: no such run, a run without scores or model, or not the data set of its scores.
+        UserError: no such run, a run without scores or model, scores of another model, or not the
+            data set of its scores.
     """
-    this = read_run(args.run)
-    baseline = read_run(args.baseline) if args.baseline else None
-    out = args.out or args.run / "report.html"
+    these, baselines = ([read_run(folder) for folder in side] for side in (args.run, args.baseline))
+    this = these[0]
+    out = args.out or this.folder / "report.html"
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
-    dataset = _dataset_of(this, args.data, args.dataset)
-    codes = codes_of(paths.model_path(args.run), dataset, pick_device(args.device))
-    write_text(out, page(this, baseline, dataset, codes))
+    dataset, data_md5 = _dataset_of(this, args.data, args.dataset)
+    model = paths.model_path(this.folder)
+    if model.is_file() and check_sha256(model) != this.scores["model_sha256"]:
+        raise UserError(
+            f"the scores in {this.folder} are of another model than {model}: run `python -m "
+            "submission score` again"
+        )
+    codes = codes_of(model, dataset, data_md5, pick_device(args.device))
+    write_text(out, page(these, baselines, dataset, codes))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
 
 
@@ -110,7 +132,9 @@ def read_run(folder: Path) -> Run:
             f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
             f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
         )
-    config, stages, ranking = (folder / n for n in ("config.gin", "stages.json", "udr.json"))
+    config, stages, ranking, record, udr = (
+        folder / n for n in ("config.gin", "stages.json", "udr.json", RECORD, "udr.txt")
+    )
     try:
         scores = json.loads(file.read_text())
         for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
@@ -120,6 +144,8 @@ def read_run(folder: Path) -> Run:
             raise ValueError("settings are missing")
         if len(scores["data"]["factor_sizes"]) != len(FACTOR_NAMES):
             raise ValueError("factor_sizes are missing")
+        if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
+            raise ValueError("it does not say of which data and model")
         file = config
         text = file.read_text() if file.is_file() else ""
         file = ranking
@@ -143,15 +169,21 @@ def read_run(folder: Path) -> Run:
                 rows[name] = [{k: float(v) for k, v in row.items()} for row in read_csv(file)]
         file = stages
         times = json.loads(file.read_text()) if file.is_file() else {}
+        file = record
+        made_of = {"weights": "", "seeds": 1, "trained": 1}
+        if file.is_file():
+            made_of |= json.loads(file.read_text())
+        file = udr
+        ranked = file.read_text() if file.is_file() else ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} cannot be read ({type(error).__name__}: {error}): train or score the run again"
         ) from error
-    return Run(folder, scores, text, rows, groups, times)
+    return Run(folder, scores, text, rows, groups, times, made_of, ranked)
 
 
-def _dataset_of(this: Run, folder: Path | None, name: str | None) -> Dataset:
-    """The data set that the scores were measured on."""
+def _dataset_of(this: Run, folder: Path | None, name: str | None) -> tuple[Dataset, str]:
+    """The data set that the scores were measured on, and its MD5."""
     said = this.scores["data"]
     sizes = tuple(said["factor_sizes"])
     name = name or said["name"].split()[-1]  # "a rendered stand-in for mpi3d_real"
@@ -163,22 +195,30 @@ def _dataset_of(this: Run, folder: Path | None, name: str | None) -> Dataset:
         dataset = open_file(rendered, "mpi3d_real")
     else:
         dataset = open_dataset(folder or paths.data_folder(), name)
-    if dataset.factor_sizes != sizes or (dataset.stand_in is not None) != said["stand_in"]:
+    md5 = verify(dataset)
+    if md5 != said["md5"]:
         raise UserError(
             f"{dataset.path} is not what {this.folder} was scored on ({said['name']}, "
-            f"{' x '.join(map(str, sizes))}): name its folder with --data"
+            f"{' x '.join(map(str, sizes))}, MD5 {said['md5'][:8]}...): name its folder with --data"
         )
-    return dataset
+    return dataset, md5
 
 
-def page(this: Run, baseline: Run | None, dataset: Dataset, codes: NDArray[np.float32]) -> str:
+def page(
+    these: Sequence[Run],
+    baselines: Sequence[Run],
+    dataset: Dataset,
+    codes: NDArray[np.float32],
+) -> str:
     """The report as HTML.
 
     Args:
-        this: the run. baseline: another one, or None.
+        these: seeds of a run; all but the scores is shown of the first. baselines: of another.
         dataset: a whole grid.
-        codes: (num_images, C) the run's means, in data-set order.
+        codes: (num_images, C) the first run's means, in data-set order.
     """
+    this = these[0]
+    baseline = baselines[0] if baselines else None
     settings = this.scores["scores"]["settings"]
     scoring.load_settings(quick=this.scores["scores"]["counts"] != "official")
     grid = scoring.GridRepresentations(codes, dataset.factor_sizes)
@@ -193,12 +233,16 @@ def page(this: Run, baseline: Run | None, dataset: Dataset, codes: NDArray[np.fl
     )  # fmt: skip
     return environment.get_template("report.html.j2").render(
         this=this,
+        these=these,
         baseline=baseline,
+        baselines=baselines,
         stand_in=dataset.stand_in is not None,
         names=NAMES,
-        scores=_score_rows(this, baseline),
-        obstacles=_obstacles(this, baseline) if baseline else [],
-        changes=_changed_lines(this, baseline) if baseline else [],
+        scores=_score_rows(these, baselines),
+        judged=len(these) > 1 and len(baselines) > 1,
+        obstacles=_obstacles(these, baselines),
+        changes=_changes(these, baselines) if baselines else [],
+        unknown=[one.name for one in (*these, *baselines) if not one.config],
         factors=FACTOR_NAMES,
         active=active.tolist(),
         inactive_kl=INACTIVE_KL,
@@ -285,6 +329,8 @@ def traverse(
     scaled = codes[:, active].astype(np.float64)
     scaled /= scaled.std(axis=0)
     latents = scaled.shape[1]
+    if latents == 0:
+        return np.empty((0, len(QUANTILES)), np.int64), np.empty((0, len(QUANTILES)))
     targets = np.tile(scaled[anchor], (latents, len(QUANTILES), 1))
     for j in range(latents):
         targets[j, :, j] = np.quantile(scaled[:, j], QUANTILES)
@@ -343,41 +389,75 @@ def _images(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.concatenate(found)
 
 
-def _score_rows(this: Run, baseline: Run | None) -> list[dict[str, Any]]:
-    """One row per metric and, where all five are there, their sum."""
-    columns = {
-        "this": this.headline,
-        "baseline": baseline.headline if baseline else {},
-        "ideal": (this.scores["ideal_code"] or {"headline": {}})["headline"],
-        "paper": this.scores["paper"]["headline"],
-    }
-    rows: list[dict[str, Any]] = [
-        {"name": name, **{key: column.get(metric) for key, column in columns.items()}}
-        for metric, name in NAMES.items()
-        if metric in this.headline
-    ]
-    if len(rows) == len(NAMES):
-        sums = {
-            key: sum(column.values()) if column.keys() >= NAMES.keys() else None
-            for key, column in columns.items()
-        }
-        rows.append({"name": "sum", **sums})
+def _score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row per metric that all of `these` have and, if that is all five, their sum.
+
+    `this` and `baseline` are (mean, standard deviation or None), or None. `difference` is theirs;
+    `interval` has its two ends at 95 % (Welch's t, over the seeds), or None if a side has one run.
+    """
+    ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
+    paper = these[0].scores["paper"]["headline"]
+    rows = []
+    for metric, name in {**NAMES, "sum": "sum"}.items():
+        new, old = (_values(side, metric) for side in (these, baselines))
+        if new:
+            rows.append({
+                "name": name, "this": _mean(new), "baseline": _mean(old) if old else None,
+                "difference": statistics.fmean(new) - statistics.fmean(old) if old else None,
+                "interval": _interval(new, old) if len(new) > 1 and len(old) > 1 else None,
+                "ideal": _value(ideal, metric), "paper": _value(paper, metric),
+            })  # fmt: skip
     return rows
 
 
-def _obstacles(this: Run, baseline: Run) -> list[str]:
-    """Why two runs' scores cannot be compared."""
+def _value(headline: dict[str, float], metric: str) -> float | None:
+    if metric == "sum":
+        return sum(headline.values()) if headline.keys() >= NAMES.keys() else None
+    return headline.get(metric)
+
+
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
+    """Each run's score; none if a run lacks it."""
+    found = [_value(run.headline, metric) for run in runs]
+    return [value for value in found if value is not None] if None not in found else []
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]:
+    if len({*new}) == len({*old}) == 1:  # no spread: Welch's formula divides by it
+        return new[0] - old[0], new[0] - old[0]
+    found = ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+def _obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
+    """Why the runs' scores cannot be compared, or not be averaged."""
+    runs = [*these, *baselines]
     found = []
-    if this.scores["data"] != baseline.scores["data"]:
+    if any(run.scores["data"] != runs[0].scores["data"] for run in runs):
         found.append("they were measured on different data")
-    if this.scores["scores"]["settings"] != baseline.scores["scores"]["settings"]:
+    if any(
+        run.scores["scores"]["settings"] != runs[0].scores["scores"]["settings"] for run in runs
+    ):
         found.append("their metric settings differ")
+    for side in (these, baselines):
+        names = " and ".join(run.name for run in side)
+        if any(_changes([run], side[:1], seeds=False) for run in side[1:]):
+            found.append(f"{names} differ in more than the seed")
+        elif len({run.scores["model_sha256"] for run in side}) < len(side):
+            found.append(f"{names} are not all of different seeds")
     return found
 
 
-def _changed_lines(this: Run, baseline: Run) -> list[str]:
-    """The bindings that only one of the two configurations has: "- old", "+ new"."""
-    new, old = (_bindings(text) for text in (this.config, baseline.config))
+def _changes(these: Sequence[Run], baselines: Sequence[Run], seeds: bool = True) -> list[str]:
+    """What only one of two sides is made of: "- old", "+ new"; the seed itself only of single runs
+    and if `seeds`."""
+    new, old = (_made_of(side[0]) for side in (these, baselines))
+    if not seeds or len(these) > 1 or len(baselines) > 1:
+        new, old = ({pair for pair in side if pair[0] != "train_vae.seed"} for side in (new, old))
     keys = sorted({key for key, _ in new ^ old})
     return [
         f"{sign} {key} = {value}"
@@ -386,6 +466,16 @@ def _changed_lines(this: Run, baseline: Run) -> list[str]:
         for key, value in sorted(side)
         if key == name
     ]
+
+
+def _made_of(run: Run) -> set[tuple[str, str]]:
+    """The bindings, and what none says: the weights, and of how many seeds it is the first."""
+    said, found = run.made_of, _bindings(run.config)
+    if said["weights"]:
+        found.add(("--weights", f"SHA-256 {said['weights'][:8]}..."))
+    if said["seeds"] > 1:
+        found.add(("--seeds", f"{said['seeds']}, the first by UDR of {said['trained']}"))
+    return found
 
 
 def _bindings(config: str) -> set[tuple[str, str]]:

@@ -9,10 +9,11 @@ import logging
 from pathlib import Path
 
 from submission import paths, scoring
-from submission.data import Dataset, open_dataset
+from submission.data import Dataset, open_dataset, verify
 from submission.encode import codes_of
 from submission.errors import UserError
 from submission.export import load
+from submission.extractor import check_sha256
 from submission.features import pick_device
 from submission.locks import locked
 from submission.picture import draw_run
@@ -86,6 +87,7 @@ def score_run(
     scoring.check_grid(dataset.factor_sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
     scoring.load_settings(quick=args.quick)
+    data_md5 = verify(dataset)
     if stock:
         with stages.stage("scoring (stock route)"):
             result = scoring.score(
@@ -95,7 +97,7 @@ def score_run(
             )
     else:
         with stages.stage("codes for scoring"):
-            codes = codes_of(model, dataset, pick_device(args.device))
+            codes = codes_of(model, dataset, data_md5, pick_device(args.device))
         with stages.stage("scoring"):
             data = scoring.GridRepresentations(codes, dataset.factor_sizes)
             result = scoring.score(data, metrics=metrics)
@@ -106,8 +108,9 @@ def score_run(
     if dataset.stand_in:
         description = f"a rendered stand-in for {dataset.name}"
     context = scoring.Context(
-        description, dataset.stand_in is not None, domain, dataset.factor_sizes, ideal
-    )
+        description, dataset.stand_in is not None, domain, dataset.factor_sizes, ideal,
+        data_md5, check_sha256(model),
+    )  # fmt: skip
     scoring.write_scores(folder, result, context)
     draw_run(folder)
 

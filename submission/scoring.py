@@ -475,6 +475,7 @@ class Context:
         domain: "toy", "realistic", "real" or "complex"; picks the paper's column.
         factor_sizes: number of values of each factor.
         ideal: `score` of `ideal_code` on the same grid under the same settings.
+        data_md5: of the data file. model_sha256: of the exported model.
     """
 
     data: str
@@ -482,6 +483,8 @@ class Context:
     domain: str
     factor_sizes: tuple[int, ...]
     ideal: Result | None = None
+    data_md5: str = ""
+    model_sha256: str = ""
 
     @property
     def num_images(self) -> int:
@@ -555,7 +558,9 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
             "domain": context.domain,
             "factor_sizes": list(context.factor_sizes),
             "num_images": context.num_images,
+            "md5": context.data_md5,
         },
+        "model_sha256": context.model_sha256,
         "scores": result,
         "ideal_code": context.ideal,
         "paper": {"measured_on": _PAPER_GRID[reference], "headline": PAPER[reference]},

@@ -20,6 +20,7 @@ has a latent that the other latents determine. It is left out, as it tells nothi
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,7 @@ from scipy.signal import find_peaks
 from scipy.spatial.distance import squareform
 from sklearn.decomposition import FastICA
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from submission.errors import UserError
@@ -43,7 +45,10 @@ from submission.vae import INACTIVE_KL, encode_features, train_vae
 
 log = logging.getLogger(__name__)
 
+# Of each component, in what two components tell of each other.
 _BINS = 12
+# FastICA's steps: more than it has needed so far (it says so in the log when they do not do).
+_ICA_STEPS = 1000
 # Of a latent's histogram: bins, their blur, and what is added to all (share of the highest).
 _HEAP_BINS, _HEAP_BLUR, _HEAP_FLOOR = 200, 3.0, 0.01
 # Between heaps the density falls to this share of the lower one's. Where it also has dents of less
@@ -52,6 +57,7 @@ _GAP, _DENT = 0.2, 0.7
 # A latent is predicted from the others in half of so many images, by a forest fitted on the rest.
 # The others get noise of this deviation: what shows only in finer differences is not counted.
 _PREDICTED_ON, _BLUR = 10_000, 0.05
+_TREES, _LEAF = 50, 5
 
 
 class GroupMeans(nn.Module):
@@ -108,13 +114,7 @@ def train_groups(
         UserError: more groups than components, fewer images or dimensions than components, or no
             latent that carries anything.
     """
-    most = min(features.shape[1], sample - 1, len(features) - 1)
-    if not max(groups, 2) <= components <= most:
-        raise UserError(
-            f"train_groups.components is {components}, it must be at least 2 and "
-            f"train_groups.groups ({groups}), and less than train_groups.sample ({sample}) and the "
-            f"number of images ({len(features)})"
-        )
+    refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))[:sample]
     rows.sort()  # a mapped file is read from front to back
     x = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
@@ -170,6 +170,23 @@ def train_groups(
     return GroupMeans([means[place] for place in kept]).eval()
 
 
+def refuse_sizes(
+    components: int, groups: int, sample: int, dimensions: int, images: int | None = None
+) -> None:
+    """Refuses sizes that do not fit each other, or the features (`images` rows, if known).
+
+    Raises:
+        UserError: which is wrong, and what it may be.
+    """
+    if not max(groups, 2) <= components <= min(dimensions, sample - 1, (images or sample) - 1):
+        fewer = f" and the number of images ({images})" if images else ""
+        raise UserError(
+            f"train_groups.components is {components}, it must be at least 2 and "
+            f"train_groups.groups ({groups}), at most the features' {dimensions} dimensions, and "
+            f"less than train_groups.sample ({sample}){fewer}"
+        )
+
+
 def _best_start(
     z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
 ) -> tuple[nn.Sequential, int]:
@@ -213,7 +230,15 @@ def independent_components(
             "train_groups.components, or name a larger data set"
         )
     whiten = (axes / np.sqrt(variances)).T
-    ica = FastICA(whiten=False, max_iter=1000, random_state=seed).fit(centred @ whiten.T)
+    ica = FastICA(whiten=False, max_iter=_ICA_STEPS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(centred @ whiten.T)
+    if ica.n_iter_ >= _ICA_STEPS:
+        log.warning(
+            "FastICA had not converged after %d steps: the components may not be the most "
+            "independent ones; another train_vae.seed starts elsewhere", _ICA_STEPS,
+        )  # fmt: skip
     unmix = ica.components_ @ whiten
     return unmix, -unmix @ centre
 
@@ -310,7 +335,7 @@ def told_by_others(z: npt.NDArray[np.float32], redundant: float) -> tuple[list[f
     while len(left) > 1:
         for own in left:
             others = [other for other in left if other != own]
-            forest = ExtraTreesRegressor(50, min_samples_leaf=5, random_state=0)
+            forest = ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAF, random_state=0)
             forest.fit(blurred[::2, others], z[::2, own])
             asked = z[1::2, own]
             error = np.mean((forest.predict(blurred[1::2, others]) - asked) ** 2)

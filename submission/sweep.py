@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from submission import arguments, memory, paths, scoring, signals
-from submission.config import find_config, load_config
+from submission.config import find_config, load_config, refuse_missing
 from submission.data import Dataset, open_dataset, verify
 from submission.errors import UserError, first_line
 from submission.extractor import SHIPPED_WEIGHTS, check_sha256, load_extractor
@@ -179,6 +179,7 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
         for seed in range(args.seeds):
             bindings = [*args.bindings, f"train_vae.seed={seed}"]
             load_config(config, bindings)
+            refuse_missing()
             made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
             folder = out / f"{config.stem}-seed{seed}"
             common = ("--name", folder.name, *data, "--device", device)

@@ -34,7 +34,7 @@ from submission.vae import encode_features
 log = logging.getLogger(__name__)
 
 # In the run's folder: what its exported model was made from, and its SHA-256.
-_RECORD = "exported.json"
+RECORD = "exported.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--hours", type=float,
-        help="begin no further seed that would end after so many hours from the start",
+        help="begin no further seed that would end after so many hours from the start; the same "
+        "command goes on with the seeds that are left",
     )  # fmt: skip
     parser.add_argument(
         "--memory", help="as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
@@ -118,7 +119,7 @@ def train(
     scoring: bool = False,
 ) -> memory.Plan:
     """Features, VAE, export. Killed at any moment, the same call goes on where it was; after its
-    end it finds the exported model and does nothing.
+    end it finds the exported model and does nothing, unless args.hours left seeds untrained.
 
     Args:
         dataset: the images, without labels.
@@ -177,14 +178,14 @@ def train(
     with stages.stage("VAE"):
         features = open_features(cached, device, planned.features_in_memory)
         until = started + 3600 * args.hours if args.hours else None
-        means, seed = learn(
+        means, seed, trained = learn(
             features, folder, fingerprint, args.seeds, until, events.register_progress
         )
     with stages.stage("export"):
         export(extractor, means, images, model)
     # Scores and ranking of the model that was here before are not this one's.
     ranking = ("udr.json", "udr.txt") if args.seeds == 1 else ()
-    for name in ("scores.json", "scores.txt", "scores.png", *ranking):
+    for name in ("scores.json", "scores.txt", "scores.png", "report.html", *ranking):
         (folder / name).unlink(missing_ok=True)
     with gin.unlock_config():
         gin.bind_parameter("train_vae.seed", seed)  # of several the exported one
@@ -194,22 +195,30 @@ def train(
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
-    record = {"fingerprint": fingerprint, "sha256": check_sha256(model)}
-    write_text(folder / _RECORD, json.dumps(record) + "\n")
-    # Only now: until all that is made from them stands, the checkpoints are all there is.
-    for checkpoint in folder.rglob("checkpoint.pt"):
-        checkpoint.unlink()
+    record = {
+        "fingerprint": fingerprint, "sha256": check_sha256(model),
+        "weights": check_sha256(args.weights), "seeds": args.seeds, "trained": trained,
+    }  # fmt: skip
+    write_text(folder / RECORD, json.dumps(record) + "\n")
+    # Only now: until all that is made from them stands, the checkpoints are all there is. Where
+    # --hours left seeds over they stay for the same command's next call.
+    if trained == args.seeds or events.is_grading():
+        for checkpoint in folder.rglob("checkpoint.pt"):
+            checkpoint.unlink()
     if events.is_grading():
         cached.unlink(missing_ok=True)  # nobody will ask for these features again
     return planned
 
 
 def _is_exported(folder: Path, fingerprint: str) -> bool:
-    """Whether the folder's model is what a run of this fingerprint exported, byte for byte."""
+    """Whether the folder's model is what a run of this fingerprint exported, byte for byte, from
+    all the seeds that it asked for."""
     model = paths.model_path(folder)
-    with suppress(OSError, ValueError):
-        record = json.loads((folder / _RECORD).read_text())
-        return model.is_file() and record == {
-            "fingerprint": fingerprint, "sha256": check_sha256(model),
-        }  # fmt: skip
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads((folder / RECORD).read_text())
+        return (
+            record["fingerprint"] == fingerprint
+            and record["trained"] == record["seeds"]
+            and record["sha256"] == check_sha256(model)
+        )
     return False

@@ -336,8 +336,6 @@ def _optimizer(
     name: str, vae: VAE, learning_rate: float, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
     kinds: dict[str, Any] = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam}
-    if name not in kinds:
-        raise UserError(f"train_vae.optimizer is {name!r}, it must be 'radam' or 'adam'")
     # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
     foreach = None if next(vae.parameters()).is_cuda else False
     made: torch.optim.Optimizer = kinds[name](

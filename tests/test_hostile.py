@@ -382,6 +382,7 @@ ROWS = [
     gin_row("two at once", "VAE.latents=3\nVAE.latents=4", "more than one"),
     gin_row("import", "import os", "import and include are not taken"),
     gin_row("open bracket", "Encoder.widths=(8,", "left open"),
+    gin_row("no such optimizer", "train_vae.optimizer='sgd'", "'sgd'", "'radam' or 'adam'"),
     gin_row("text for a number", "VAE.latents='four'", "VAE.latents is 'four'", "whole number"),
     gin_row("text for a switch", "Decoder.sigmoid='no'", "'no'", "True or False"),
     gin_row("number for a row of them", "Encoder.widths=8", "Encoder.widths is 8", "(512, 512)"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from submission import udr
 from submission.config import load_config
 from submission.learn import learn
 from submission.vae import encode_features
@@ -28,7 +29,8 @@ def features() -> torch.Tensor:
 
 def test_the_first_by_udr_is_exported_and_told(features: torch.Tensor, tmp_path: Path) -> None:
     shares: list[float] = []
-    means, seed = learn(features, tmp_path, "a run", seeds=3, on_progress=shares.append)
+    means, seed, trained = learn(features, tmp_path, "a run", seeds=3, on_progress=shares.append)
+    assert trained == 3
     ranked = json.loads((tmp_path / "udr.json").read_text())
     assert (ranked["first_seed"], seed) == (5, ranked["best_seed"])
     assert seed - 5 == int(np.argmax(ranked["udr"]))
@@ -38,16 +40,16 @@ def test_the_first_by_udr_is_exported_and_told(features: torch.Tensor, tmp_path:
     # It is the model that this seed gives alone.
     load_config(Path("public.gin"), [*TINY, f"train_vae.seed={seed}"])
     (tmp_path / "alone").mkdir()
-    alone, same = learn(features, tmp_path / "alone", "another run")
+    alone, same, _ = learn(features, tmp_path / "alone", "another run")
     assert same == seed
     assert torch.equal(encode_features(alone, features), encode_features(means, features))
 
 
 def test_called_again_no_seed_is_trained_again(features: torch.Tensor, tmp_path: Path) -> None:
-    first, seed = learn(features, tmp_path, "a run", seeds=3)
+    first, seed, _ = learn(features, tmp_path, "a run", seeds=3)
     files = sorted(tmp_path.glob("seed_*/losses.csv"))
     before = [file.stat().st_mtime_ns for file in files]
-    again, same = learn(features, tmp_path, "a run", seeds=3)
+    again, same, _ = learn(features, tmp_path, "a run", seeds=3)
     assert same == seed
     assert torch.equal(encode_features(again, features), encode_features(first, features))
     assert [file.stat().st_mtime_ns for file in files] == before
@@ -55,8 +57,8 @@ def test_called_again_no_seed_is_trained_again(features: torch.Tensor, tmp_path:
 
 def test_no_seed_is_begun_that_would_end_too_late(features: torch.Tensor, tmp_path: Path) -> None:
     """The first always is. A trained one counts with the time it took when it was trained."""
-    _, seed = learn(features, tmp_path, "a run", seeds=3, until=time.monotonic() - 1)
-    assert seed == 5
+    _, seed, trained = learn(features, tmp_path, "a run", seeds=3, until=time.monotonic() - 1)
+    assert (seed, trained) == (5, 1)
     assert not (tmp_path / "seed_6").exists()
     assert "unranked" in (tmp_path / "udr.txt").read_text()
     assert json.loads((tmp_path / "udr.json").read_text())["best_seed"] == 5
@@ -68,3 +70,40 @@ def test_no_seed_is_begun_that_would_end_too_late(features: torch.Tensor, tmp_pa
     learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() + 7200)
     assert (tmp_path / "seed_6").exists()
     assert "unranked" in (tmp_path / "udr.txt").read_text()
+    # What is trained already needs no time.
+    assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() - 1)[2] == 2
+
+
+def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Path) -> None:
+    """Without a checkpoint a seed's folder is an earlier run's: its hours would be this run's."""
+    for seed in (5, 6):
+        old = tmp_path / f"seed_{seed}" / "group_0"
+        old.mkdir(parents=True)
+        (old / "losses.csv").write_text("epoch,seconds\n0,36000\n")
+    assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() + 3600)[2] == 2
+    assert not list(tmp_path.rglob("group_0"))
+
+
+def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> None:
+    load_config(Path("refined.gin"), [
+        "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
+        "train_groups.redundant=1.0", "train_vae.epochs=1", "train_vae.batch_size=32",
+    ])  # fmt: skip
+    sources = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
+    x = torch.from_numpy(sources @ np.eye(3, 8, dtype=np.float32))
+    means, seed, trained = learn(x, tmp_path, "a run", seeds=3)
+    assert trained == 3
+    ranked = json.loads((tmp_path / "udr.json").read_text())
+    codes = []
+    for each in range(3):
+        assert (tmp_path / f"seed_{each}" / "groups.csv").exists()
+        (tmp_path / f"alone_{each}").mkdir()
+        load = ["train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
+                "train_groups.redundant=1.0", "train_vae.epochs=1", "train_vae.batch_size=32",
+                f"train_vae.seed={each}"]  # fmt: skip
+        load_config(Path("refined.gin"), load)
+        alone, _, _ = learn(x, tmp_path / f"alone_{each}", "alone")
+        codes.append(encode_features(alone, x).numpy())
+    pairs = udr.ranking(codes, [np.ones(each.shape[1], bool) for each in codes])
+    np.testing.assert_allclose(ranked["udr"], udr.scores(pairs), rtol=1e-6)
+    assert torch.equal(encode_features(means, x), torch.from_numpy(codes[seed]))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -260,31 +259,107 @@ def test_traverse_finds_the_nearest_as_a_plain_search_does() -> None:
             assert far[line, column] == pytest.approx(distance.min(), rel=1e-4)
 
 
-def test_a_baseline_shows_differences_and_the_changed_line(world: Path, tmp_path: Path) -> None:
-    run = world / "runs/known"
-    scores = json.loads((run / "scores.json").read_text())
-    scores["scores"]["headline"] |= {"dci": 0.25, "mig": 1.5}
-    other = tmp_path / "before"
-    other.mkdir()
-    (other / "scores.json").write_text(json.dumps(scores))
-    (other / "config.gin").write_text("train_vae.seed = 0\nEncoder.widths = (8,)\n")
+def copies(world: Path, folder: Path, name: str, *scores: float, config: str = "") -> list[str]:
+    """Folders of other seeds of a run, which differ in MIG, and in DCI not at all."""
+    written = json.loads((world / "runs/known/scores.json").read_text())
+    made = []
+    for seed, score in enumerate(scores):
+        written["scores"]["headline"] |= {"dci": 0.25, "mig": score}
+        written["model_sha256"] = f"{name} {seed}"
+        other = folder / f"{name}-seed{seed}"
+        other.mkdir(parents=True)
+        (other / "scores.json").write_text(json.dumps(written))
+        lines = f"train_vae.seed = {seed}\nEncoder.widths = \\\n    (8, 8)\n{config}"
+        (other / "config.gin").write_text(lines)
+        made.append(str(other))
+    return made
+
+
+def compared(world: Path, tmp_path: Path, these: list[str], others: list[str]) -> Page:
     out = tmp_path / "compared.html"
-    done = call(world, "report", "--run", str(run), "--baseline", str(other), "--out", str(out))
+    done = call(world, "report", "--run", *these, "--baseline", *others, "--out", str(out))
     assert done.returncode == 0, done.stderr
-    page = Page(out.read_text(encoding="utf-8"))
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_one_run_against_one_is_not_judged(world: Path, tmp_path: Path) -> None:
+    other = copies(world, tmp_path, "before", 0.5, config="VAE.latents = 3\n")
+    page = compared(world, tmp_path, [str(world / "runs/known")], other)
     rows = {row[0]: row[1:] for row in table(page, "metric")[1:]}
-    assert rows["DCI"][1:3] == ["0.250", f"▲ {float(rows['DCI'][0]) - 0.25:+.3f}"]
-    assert rows["MIG"][2].startswith("▼ -0.")
+    assert rows["DCI"][1:3] == ["0.250", f"{float(rows['DCI'][0]) - 0.25:+.3f}"]
     assert rows["SAP"][2] == "+0.000"
-    assert "- Encoder.widths = (8,)" in page.text
-    assert "+ Encoder.widths = (8, 8)" in page.text
-    assert "train_vae.seed = 0\n+" not in page.text
-    # Other counts: numbers side by side, no difference.
-    scores["scores"]["settings"]["mig.num_train"] += 1
-    (other / "scores.json").write_text(json.dumps(scores))
-    rows_of = report.read_run
-    found: list[Any] = report._obstacles(rows_of(run), rows_of(other))
-    assert found == ["their metric settings differ"]
+    assert "cannot be told from one run on a side" in page.text
+    assert "▲" not in page.text
+    assert "- VAE.latents = 3" in page.text
+    assert "Encoder.widths = (8, 8)\n+" not in page.text
+
+
+def test_seeds_are_averaged_and_judged_by_welchs_interval(world: Path, tmp_path: Path) -> None:
+    """MIG of .9, known's, .8 and .7 less .1, .2 and .3: by hand, with 1/3 of the variances each,
+    their root .0816, and t of 4 degrees of freedom, 2.776."""
+    known = world / "runs/known"
+    own = json.loads((known / "scores.json").read_text())["scores"]["headline"]["mig"]
+    others = copies(world, tmp_path, "before", own - 0.8, own - 0.7, own - 0.6, config="a.b = 1\n")
+    more = copies(world, tmp_path, "after", own - 0.1, own + 0.1)
+    shutil.copy(Path(more[0]) / "config.gin", known / "config.gin")
+    page = compared(world, tmp_path, [str(known), *more], others)
+    rows = {row[0]: row[1:] for row in table(page, "metric")[1:]}
+    half = 2.776 * np.sqrt(2 * 0.1**2 / 3)
+    assert rows["MIG"][0] == f"{own:.3f} ± 0.100"
+    assert rows["MIG"][1] == f"{own - 0.7:.3f} ± 0.100"
+    assert rows["MIG"][2] == f"▲ +0.700{0.7 - half:+.3f} to {0.7 + half:+.3f}"
+    assert rows["SAP"][2] == "+0.000+0.000 to +0.000", "equal in every seed: no verdict"
+    assert "3 seeds" in page.text
+    assert "All that follows is of known alone" in page.text
+    assert "- a.b = 1" in page.text
+    assert "train_vae.seed =" not in page.text[: page.text.index("Learning curves")]
+
+
+def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
+    runs = [report.read_run(Path(p)) for p in copies(world, tmp_path, "a", 0.5, 0.6)]
+    assert report._obstacles(runs, []) == []
+    mixed = copies(world, tmp_path, "b", 0.5, config="VAE.latents = 3\n")
+    mixed_runs = [*runs, report.read_run(Path(mixed[0]))]
+    said = ["a-seed0 and a-seed1 and b-seed0 differ in more than the seed"]
+    assert report._obstacles(mixed_runs, []) == said
+    assert report._obstacles([runs[0], runs[0]], []) == [
+        "a-seed0 and a-seed0 are not all of different seeds"
+    ]
+    for part, key, value, words in (
+        ("scores", "settings", {}, "their metric settings differ"),
+        ("data", "md5", "another", "they were measured on different data"),
+    ):
+        scores = json.loads((Path(mixed[0]) / "scores.json").read_text())
+        scores[part][key] = scores[part][key] | {"mig.num_train": 7} if value == {} else value
+        (Path(mixed[0]) / "scores.json").write_text(json.dumps(scores))
+        other = report.read_run(Path(mixed[0]))
+        assert words in report._obstacles(runs, [other])
+    # Weights and ranked seeds are in no binding.
+    (Path(mixed[0]) / "config.gin").unlink()
+    record = {"weights": "0123456789", "seeds": 8, "trained": 5}
+    (Path(mixed[0]) / "exported.json").write_text(json.dumps(record))
+    changes = report._changes([report.read_run(Path(mixed[0]))], runs)
+    assert "+ --weights = SHA-256 01234567..." in changes
+    assert "+ --seeds = 8, the first by UDR of 5" in changes
+
+
+def test_no_active_latent_is_no_mistake(world: Path, tmp_path: Path) -> None:
+    """Everything collapsed: a page that says so, without strips."""
+    run = tmp_path / "runs" / "flat"
+    (run / "representation").mkdir(parents=True)
+    model = ReadsPixels([*FACTORS.mean(axis=0), 0.0], [1e4] * 8)
+    torch.jit.script(model).save(str(run / "representation" / "pytorch_model.pt"))
+    out = {"AICROWD_OUTPUT_PATH": str(tmp_path / "runs")}
+    for command in (["score", "--quick", "--name", "flat", "--metrics", "mig"],
+                    ["report", "--run", str(run)]):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "submission", *command], env=environment(world) | out,
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "0 of 8 are active" in page.text
+    assert "No latent is active" in page.text
 
 
 def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path: Path) -> None:
@@ -328,6 +403,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         ("cut scores", "scores.json cannot be read"),
         ("cut losses", "losses.csv cannot be read"),
         ("no model", "no exported model"),
+        ("other model", "are of another model"),
         ("no data", "place the data set there"),
         ("other data", "is not what"),
     ],
@@ -339,7 +415,10 @@ def test_a_mistake_gets_one_sentence(world: Path, tmp_path: Path, damage: str, s
         run.mkdir()
         scores = (world / "runs/known/scores.json").read_text()
         if damage == "other data":
-            scores = scores.replace('"stand_in": true', '"stand_in": false')
+            scores = re.sub('"md5": "..', '"md5": "zz', scores)
+        if damage == "other model":
+            scores = re.sub('"model_sha256": "..', '"model_sha256": "zz', scores)
+            shutil.copytree(world / "runs/known/representation", run / "representation")
         if damage != "no scores":
             (run / "scores.json").write_text(scores[: 99 if damage == "cut scores" else None])
         if damage == "cut losses":

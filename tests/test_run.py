@@ -187,7 +187,8 @@ GROUPS = [
     ("config", "bindings", "checkpoint"),
     [("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
      ("refined.gin", GROUPS, "group_0/start_0/checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_0/start_1/checkpoint.pt")],
+     ("refined.gin", GROUPS, "group_0/start_1/checkpoint.pt"),
+     ("refined.gin", [*GROUPS, "--seeds", "2"], "seed_1/group_0/start_0/checkpoint.pt")],
 )  # fmt: skip
 def test_killed_training_goes_on_to_the_same_model(
     world: Path, tmp_path: Path, config: str, bindings: list[str], checkpoint: str
@@ -223,6 +224,23 @@ def test_killed_training_goes_on_to_the_same_model(
         codes = models[1](x)
     assert codes.shape == (64, 2 if config == "refined.gin" else 4)
     assert torch.isfinite(codes).all()
+
+
+@pytest.mark.slow
+def test_seeds_that_hours_left_over_are_trained_by_the_same_command(
+    world: Path, tmp_path: Path
+) -> None:
+    command = ["train", "--config", "dry_run.gin", "--name", "hours", *FAST, "--seeds", "3"]
+    for hours, said in (("1e-9", "1 of 3 seeds"), ("1", "seed 2 (3 of 3)"), ("1", "nothing to")):
+        result = call([*command, "--hours", hours], world, tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert said in result.stderr
+    ranked = json.loads((tmp_path / "hours" / "udr.json").read_text())
+    assert len(ranked["udr"]) == 3
+    assert not list((tmp_path / "hours").rglob("checkpoint.pt"))
+    (tmp_path / "whole").mkdir()
+    result = call([*command[:4], "whole", *command[5:]], world, tmp_path)
+    assert json.loads((tmp_path / "whole" / "udr.json").read_text()) == ranked
 
 
 @pytest.mark.slow

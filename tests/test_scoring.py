@@ -508,7 +508,9 @@ def test_a_part_of_the_metrics_gives_no_sum() -> None:
 def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
     data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
     result = scoring.score(data, metrics=NO_DCI)
-    context = scoring.Context("stand-in, rendered domain toy", True, "toy", SMALL, result)
+    context = scoring.Context(
+        "stand-in, rendered domain toy", True, "toy", SMALL, result, "d1", "5a"
+    )
     folder = tmp_path / "new" / "scores"
     scoring.write_scores(folder, result, context)
     assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "scores.txt"]
@@ -527,7 +529,9 @@ def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
         "domain": "toy",
         "factor_sizes": list(SMALL),
         "num_images": 432,
+        "md5": "d1",
     }
+    assert document["model_sha256"] == "5a"
     assert document["versions"]["disentanglement-lib"] == "1.5"
     assert document["versions"]["numpy"] == np.__version__
     assert (folder / "scores.txt").read_text() == scoring.format_table(result, context)

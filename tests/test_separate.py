@@ -249,20 +249,29 @@ def test_what_depends_most_is_joined_first() -> None:
     assert separate.dependent_groups(table, 2) == [[0, 4], [1, 2, 3]]
 
 
-@pytest.mark.parametrize(("components", "groups"), [(3, 4), (600, 4)])
-def test_sizes_that_cannot_be_are_refused(tmp_path: Path, components: int, groups: int) -> None:
+@pytest.mark.parametrize(
+    ("components", "groups", "sample", "said"),
+    [(3, 4, 20000, r"at least 2 and train_groups.groups \(4\)"), (1, 1, 20000, "at least 2"),
+     (600, 4, 20000, "features' 512 dimensions"), (7, 3, 7, r"train_groups.sample \(7\)")],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused(
+    tmp_path: Path, components: int, groups: int, sample: int, said: str
+) -> None:
+    """By training, and before any work by what reads the configuration."""
+    sizes = {"components": components, "groups": groups, "sample": sample}
     with gin.unlock_config():
-        gin.bind_parameter("train_groups.components", components)
-        gin.bind_parameter("train_groups.groups", groups)
-    with pytest.raises(UserError, match=f"train_groups.components is {components}"):
+        for name, value in sizes.items():
+            gin.bind_parameter(f"train_groups.{name}", value)
+    refused = f"train_groups.components is {components}, .*{said}"
+    with pytest.raises(UserError, match=refused):
         separate.train_groups(features(), tmp_path, "here", seed=0)
+    with pytest.raises(UserError, match=refused):
+        load_config(Path("refined.gin"), [f"train_groups.{n}={v}" for n, v in sizes.items()])
 
 
 @pytest.mark.parametrize(
     ("bindings", "said"),
-    [(["train_groups.components=1", "train_groups.groups=1"], "at least 2"),
-     (["train_groups.sample=7"], r"less than train_groups.sample \(7\)"),
-     (["train_groups.components=20"], "vary in fewer than 20 directions"),
+    [(["train_groups.components=20"], "vary in fewer than 20 directions"),
      (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
        "train_groups.components=6", "train_groups.groups=1"], "no latent carries anything")],
 )  # fmt: skip

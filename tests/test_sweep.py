@@ -53,11 +53,12 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One tiny data set (two of its factors visible), three configurations, and a cache."""
+    """One tiny data set (two of its factors visible), four configurations, and a cache."""
     folder = tmp_path_factory.mktemp("sweeps")
     write_patches(folder / "data", SIZES)
     (folder / "narrow.gin").write_text(SMALL)
     (folder / "wide.gin").write_text(SMALL.replace("(32,)", "(64,)"))
+    (folder / "short.gin").write_text(SMALL.replace("Extractor.resolution = 64\n", ""))
     (folder / "broken.gin").write_text(SMALL.replace("1e-3", "1e30"))
     return folder
 
@@ -135,6 +136,7 @@ def test_every_configuration_with_every_seed(world: Path, tmp_path: Path) -> Non
         (["--seeds", "0"], "narrow", "at least 1"),
         (["--metrics", "mig,beauty"], "narrow", "unknown metric 'beauty'"),
         (["VAE.latent=3"], "narrow", "VAE.latent=3"),
+        ([], "short", "Extractor.resolution has no value"),
         ([], "narrow narrow", "two configurations are called narrow"),
         ([], "nowhere", "no configuration"),
     ],

@@ -48,6 +48,31 @@ def test_disentangled_models_come_before_entangled_ones() -> None:
     assert 0 < udr.confidence(pairs) <= 1
 
 
+def test_chance_alone_is_told_from_an_order() -> None:
+    """Pairs that agree at random: as sure an order comes by chance about as often as not, whatever
+    the number of models. One model that all agree with: hardly ever."""
+    rng = np.random.default_rng(0)
+    as_sure = []
+    for _ in range(20):
+        pairs = rng.random((6, 6))
+        pairs = pairs + pairs.T + np.diag([np.nan] * 6)
+        sure = udr.confidence(pairs)
+        as_sure.append(np.mean([one >= sure for one in udr.by_chance(pairs, deals=20)]))
+    assert 0.3 < np.mean(as_sure) < 0.7
+    pairs[2] += 2
+    pairs[:, 2] += 2
+    sure = udr.confidence(pairs)
+    assert sure > 0.9
+    assert np.mean([one >= sure for one in udr.by_chance(pairs)]) < 0.05
+
+
+def test_a_latent_that_carries_nothing_is_not_informative() -> None:
+    """Half the mean square against .01 nats: sd .2 gives .02, sd .1 gives .005."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(10_000, 3)) * [0.2, 0.1, 0.0]
+    assert udr.informative(codes.astype(np.float32)).tolist() == [True, False, False]
+
+
 def test_identical_models_agree_fully() -> None:
     codes = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
     assert udr.scores(udr.ranking([codes] * 3, [ALL] * 3)) == pytest.approx(1, abs=0.1)
