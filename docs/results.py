@@ -140,7 +140,7 @@ ROWS = (
     Row("refined_20", "refined.gin", _GROUPS_20, 1, "as refined", axis_steps=20),
     Row("public_complex", "public.gin", _SCALED_COMPLEX, 5, "as public", "complex"),
     Row("private_complex", "private.gin",
-        ("train_vae.epochs=64", "beta_at_epoch.t_start=5", "beta_at_epoch.t_end=42"), 2,
+        ("train_vae.epochs=24", "beta_at_epoch.t_start=2", "beta_at_epoch.t_end=16"), 2,
         "the paper's configuration for complex objects", "complex"),
     Row("refined_complex", "refined.gin", _GROUPS_COMPLEX, 5, "as refined", "complex"),
     Row("stage1", "stage1.gin",
