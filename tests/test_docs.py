@@ -73,3 +73,24 @@ def test_the_cards_rows_are_the_probes() -> None:
         cells += [f"{scores[axis]['error']:.2f}" for axis in ("tilt", "pan")]
         cells.append(f"{scores['arm']['median_angle']:.1f} degrees")
         assert f"| stand-in, {look} look | {' | '.join(cells)} |" in card
+
+
+def test_fewer_seeds_stand_below_the_same_seeds_of_their_parent() -> None:
+    """Public's two seeds are 1 and 3 in the sum; pruned, made of seed 0 alone, is to be read
+    against 1 and not against their mean, 2."""
+    from docs.results import table
+
+    common = {
+        "domain": "real", "weights": "0a", "grid": [2], "what": "", "udr": [],
+        "ideal_code": dict.fromkeys(METRICS, 1.0),
+    }  # fmt: skip
+    rows = {
+        "public": common | {
+            "name": "public", "scores": [dict.fromkeys(METRICS, v) for v in (0.2, 0.6)],
+        },
+        "pruned": common | {"name": "pruned", "scores": [dict.fromkeys(METRICS, 0.1)]},
+    }  # fmt: skip
+    lines = [line for line in table({"rows": rows}).splitlines() if line.startswith("| p")]
+    cells = [(line.split(" | ")[0], line.split(" | ")[-1]) for line in lines]
+    assert [cell.removesuffix(" |") for _, cell in cells] == ["2.000 ± 1.414", "1.000", "0.500"]
+    assert cells[1][0] == "| public, its seed 0 alone, for the rows below"
