@@ -81,8 +81,10 @@ What the tables say: on the real look refined.gin is above public.gin in each of
 the grid with 20 positions as well. On complex objects, which the extractor never saw, it is not: it
 gains in MIG (.22) and loses in FactorVAE (.10), IRS (.05) and SAP (.03), and only its seeds lie
 closer together. There the features of height and background depend on each other, so both end in
-one group and share its latent; more groups might help and were not tried. With weights that saw toy
-and realistic looks only, it loses FactorVAE and gains in the other four.
+one group and share its latent; more groups do not part them (tried once, by hand, nothing was
+chosen by it: seed 0 of one_start_complex has 2.684 with 10 groups and 2.593 with 12, in place of
+2.699). With weights that saw toy and realistic looks only, it loses FactorVAE and gains in the
+other four.
 
 Tried for refined.gin, beside the rows below, and dropped: joining groups by a threshold of
 dependence (merges shape and size where few colours are there), two latents for the arm's
@@ -90,7 +92,7 @@ components, latents equalised to a uniform distribution (IRS .837 in place of .8
 Not tried: a total-correlation term, another normalisation of the features before the VAE, fewer
 latents or other schedules of beta in public.gin.
 
-Rows that need a word. A step of private.gin takes about eight times public.gin's, so its two seeds
+Rows that need a word. A step of private.gin takes about seven times public.gin's, so its two seeds
 have 2,712 steps each, a third of the others'. Stage 1 has, for want of ImageNet's VGG19-BN, the
 filters of the CRAFT text detector (a VGG16-BN trained on ImageNet, then on text; the four further
 convolutions of VGG19 pass on what they are given) and a grid of 4 positions, since an image of 224
