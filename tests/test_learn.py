@@ -85,10 +85,11 @@ def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Pa
 
 
 def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> None:
-    load_config(Path("refined.gin"), [
+    groups = [
         "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
         "train_groups.redundant=1.0", "train_vae.epochs=1", "train_vae.batch_size=32",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    load_config(Path("refined.gin"), groups)
     sources = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     x = torch.from_numpy(sources @ np.eye(3, 8, dtype=np.float32))
     means, seed, trained = learn(x, tmp_path, "a run", seeds=3)
@@ -98,10 +99,7 @@ def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> Non
     for each in range(3):
         assert (tmp_path / f"seed_{each}" / "groups.csv").exists()
         (tmp_path / f"alone_{each}").mkdir()
-        load = ["train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
-                "train_groups.redundant=1.0", "train_vae.epochs=1", "train_vae.batch_size=32",
-                f"train_vae.seed={each}"]  # fmt: skip
-        load_config(Path("refined.gin"), load)
+        load_config(Path("refined.gin"), [*groups, f"train_vae.seed={each}"])
         alone, _, _ = learn(x, tmp_path / f"alone_{each}", "alone")
         codes.append(encode_features(alone, x).numpy())
     pairs = udr.ranking(codes, [np.ones(each.shape[1], bool) for each in codes])
