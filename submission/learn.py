@@ -63,14 +63,15 @@ def learn(
         return _train(features, folder, fingerprint, first, on_progress), first, 1
     rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
     sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
+    for below in folder.glob("seed_*"):
+        if not any(below.rglob("checkpoint.pt")):
+            # An earlier run's of this name, exported: its seeds would count as trained here.
+            shutil.rmtree(below, ignore_errors=True)
     slowest = 0.0
     codes: list[np.ndarray] = []
 
     def train(seed: int) -> nn.Module:
         below = folder / f"seed_{seed}"
-        if not any(below.rglob("checkpoint.pt")):
-            # An earlier run's of this name: its times would count as this one's.
-            shutil.rmtree(below, ignore_errors=True)
         below.mkdir(exist_ok=True)
         means = _train(
             features, below, f"{fingerprint}-{seed}", seed,

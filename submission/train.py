@@ -161,7 +161,8 @@ def train(
         # For the export, hours later: the file may be gone by then.
         images = dataset.first(32)
     extractor = load_extractor(args.weights)
-    key = cache_key(md5, check_sha256(args.weights), extractor)
+    weights = check_sha256(args.weights)
+    key = cache_key(md5, weights, extractor)
     parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     model = paths.model_path(folder)
@@ -197,7 +198,7 @@ def train(
     stages.write(folder / "stages.json")
     record = {
         "fingerprint": fingerprint, "sha256": check_sha256(model),
-        "weights": check_sha256(args.weights), "seeds": args.seeds, "trained": trained,
+        "weights": weights, "seeds": args.seeds, "trained": trained,
     }  # fmt: skip
     write_text(folder / RECORD, json.dumps(record) + "\n")
     # Only now: until all that is made from them stands, the checkpoints are all there is. Where

@@ -110,7 +110,7 @@ def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000)
 
 
 def by_chance(pairs: npt.NDArray[np.float64], seed: int = 0, deals: int = 100) -> list[float]:
-    """The confidences, ascending, that the same agreements give when they are dealt to the pairs of
+    """The confidences that the same agreements give when they are dealt to the pairs of
     models at random, so that no model is better than another."""
     generator = np.random.default_rng(seed)
     above = np.triu_indices(len(pairs), 1)
@@ -120,4 +120,4 @@ def by_chance(pairs: npt.NDArray[np.float64], seed: int = 0, deals: int = 100) -
         dealt[above] = generator.permutation(pairs[above])
         dealt.T[above] = dealt[above]
         found.append(confidence(dealt, seed, draws=200))
-    return sorted(found)
+    return found

@@ -80,6 +80,8 @@ def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Pa
         old = tmp_path / f"seed_{seed}" / "group_0"
         old.mkdir(parents=True)
         (old / "losses.csv").write_text("epoch,seconds\n0,36000\n")
+        (old.parent / "trained.txt").write_text("all its epochs are in the checkpoint\n")
+    assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() - 1)[2] == 1
     assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() + 3600)[2] == 2
     assert not list(tmp_path.rglob("group_0"))
 
