@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import ctypes
+import fcntl
 import gc
 import io
 import json
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from submission.errors import UserError
 
@@ -68,20 +69,39 @@ class Stages:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that is either the old or the new one at any moment.
 
+    What a killed process left half-written beside it is taken over by the next one.
+
     Raises:
         UserError: it cannot be written, as on a full disk.
     """
-    # By process: two may write the same file, as the ideal code's scores in the cache.
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(path.name + ".tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        with _opened_alone(beside) as file:
+            try:
+                file.truncate(0)
+                file.write(text)
+                file.flush()
+                os.replace(beside, path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise UserError(
             f"{path} could not be written ({error.strerror}): free disk space or give access there"
         ) from error
+
+
+def _opened_alone(path: Path) -> TextIO:
+    """Opens a file for writing when no other process is writing it: two may write the same, as the
+    ideal code's scores in the cache."""
+    while True:
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Who held the lock may have renamed what was opened here: then it must not be touched.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samefile(path, file.fileno()):
+                return file
+        file.close()
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ that this saves they are what `python -m submission` starts.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -24,6 +25,7 @@ from test_run import Grader, grader  # noqa: F401 (grader is a fixture)
 
 from submission import signals
 from submission.config import load_config
+from submission.stages import write_text
 from submission.vae import train_vae
 
 PROJECT = Path(__file__).parents[1]
@@ -462,6 +464,40 @@ def test_killed_at_random_moments(world: World, quiet: World) -> None:
     assert code == 0, said
     same_model(world, quiet)
     assert not left_over(world.folder)
+
+
+LENGTHS = (10, 100_000, 3)
+
+
+def _writes(path: Path, letter: str) -> None:
+    for length in itertools.cycle(LENGTHS):
+        write_text(path, letter * length + "\n")
+
+
+def test_two_write_one_file_and_are_killed(tmp_path: Path) -> None:
+    """The file is a whole one of either at any moment, and one more write clears up after both."""
+    path = tmp_path / "scores.json"
+    for _ in range(3):
+        path.unlink(missing_ok=True)
+        writers = [
+            forked.Process(target=_writes, args=(path, letter), daemon=True) for letter in "ab"
+        ]
+        for writer in writers:
+            writer.start()
+        seen: list[str] = []
+        while len(seen) < 50 or set(seen) < set("ab"):
+            assert all(writer.is_alive() for writer in writers)
+            if path.exists():
+                text = path.read_text()
+                assert text == text[0] * (len(text) - 1) + "\n"
+                assert len(text) - 1 in LENGTHS
+                seen.append(text[0])
+        for writer in writers:
+            writer.kill()
+            writer.join()
+        write_text(path, "the last\n")
+        assert path.read_text() == "the last\n"
+        assert os.listdir(tmp_path) == ["scores.json"]
 
 
 # --- disturbed
