@@ -157,8 +157,14 @@ def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
 
 
 def find_config(file: Path) -> Path:
-    """The file itself if there is one, else the shipped configuration of that name."""
-    for candidate in (file, CONFIGS / file.name, CONFIGS / f"{file.name}.gin"):
+    """The file itself if there is one, else the shipped configuration of that bare name.
+
+    Raises:
+        UserError: there is neither. A path with folders is that file or none: a slip in it must not
+            lead to the shipped file of the same name.
+    """
+    bare = [CONFIGS / file, CONFIGS / f"{file}.gin"] if file.name == str(file) else []
+    for candidate in (file, *bare):
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(path.name for path in CONFIGS.glob("*.gin")))
@@ -197,6 +203,16 @@ def _refuse_wrong_values() -> None:
     if all(map(_is_bound, names)):
         components, groups, sample = map(gin.query_parameter, names)
         refuse_sizes(components, groups, sample, FEATURE_SIZE)
+    if not _is_bound("VAE.latents"):
+        return
+    latents = gin.query_parameter("VAE.latents")
+    if asks_for_groups() and latents != 1:
+        raise UserError(
+            f"VAE.latents is {latents}, it must be 1 beside train_groups, which trains one latent "
+            "for each group: change train_groups.groups"
+        )
+    if not asks_for_groups() and latents < 2:
+        raise UserError(f"VAE.latents is {latents}, it must be at least 2: the metrics compare two")
 
 
 def refuse_missing() -> None:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from submission.errors import UserError
 from submission.export import load
 from submission.extractor import check_sha256
 from submission.features import pick_device, to_float
+from submission.locks import replacing
 from submission.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> None:
         arrays["factor_sizes"] = np.array(dataset.factor_sizes)
     if dataset.stand_in:
         arrays["stand_in"] = np.array(dataset.stand_in)
-    beside = args.out.with_name(args.out.name + ".tmp")
-    with open(beside, "wb") as file:
+    with replacing(args.out) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(beside, args.out)
     print(f"{args.out}: codes {codes.shape} of {dataset.description}")
 
 
@@ -141,7 +139,5 @@ def cached_codes(model: Path, data_md5: str) -> Path:
 def keep_codes(codes: np.ndarray, cached: Path) -> None:
     """Writes codes to their place in the cache, beside and renamed."""
     cached.parent.mkdir(parents=True, exist_ok=True)
-    beside = cached.with_suffix(".tmp")
-    with open(beside, "wb") as file:
+    with replacing(cached) as file:
         np.save(file, codes, allow_pickle=False)
-    os.replace(beside, cached)

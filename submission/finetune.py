@@ -50,7 +50,7 @@ from submission.extractor import (
     read_weights,
 )
 from submission.features import pick_device, to_float
-from submission.locks import locked
+from submission.locks import locked, replacing
 from submission.progress import progress_bar
 from submission.stages import write_csv
 
@@ -629,9 +629,8 @@ def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> N
         (SHIPPED_WEIGHTS.name, state, {}),
         (SHIPPED_HEADS.name, heads, {"head_scale": repr(network.head_scale)}),
     ):
-        beside = folder / f"{name}.tmp"
-        beside.write_bytes(save(tensors, metadata | extra))
-        os.replace(beside, folder / name)
+        with replacing(folder / name) as file:
+            file.write(save(tensors, metadata | extra))
 
 
 def read_heads(path: Path) -> list[tuple[Tensor, Tensor]]:

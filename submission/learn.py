@@ -140,7 +140,8 @@ def _best(codes: list[np.ndarray], first: int, folder: Path) -> int:
         f"{as_sure:.0%} of the deals: "
         + ("an order." if as_sure <= _BY_CHANCE else "this order may be chance.")
         if len(codes) > 2
-        else f"Seed {first + best} is exported, unranked: that takes three seeds or more."
+        else f"Seed {first + best} is exported, unranked: that takes three seeds, and an order "
+        "that is more than chance at least four."
     )
     write_text(folder / "udr.txt", "\n".join(lines) + "\n")
     rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]

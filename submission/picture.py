@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
 
 import matplotlib.pyplot as plt
 import numpy as np
+
+from submission.locks import replacing
 
 NAMES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
@@ -31,10 +32,9 @@ def draw_run(folder: Path) -> None:
     if losses.exists():
         _curves(axes[0, 1], losses)
     figure.tight_layout()
-    beside = folder / "scores.tmp.png"
-    figure.savefig(beside, dpi=110)
+    with replacing(folder / "scores.png") as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    os.replace(beside, folder / "scores.png")
 
 
 def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:

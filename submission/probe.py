@@ -6,7 +6,6 @@ columns are tilt and pan, in this order, as in all of this project.
 
 import argparse
 import json
-import os
 import textwrap
 import zipfile
 import zlib
@@ -25,6 +24,7 @@ from submission.errors import UserError
 from submission.extractor import SHIPPED_WEIGHTS, load_extractor
 from submission.features import pick_device, to_float
 from submission.finetune import AXES, FACTOR_SIZES, SHIPPED_HEADS, labels, read_heads
+from submission.locks import replacing
 from submission.progress import progress_bar
 
 BATCH_SIZE = 64
@@ -260,10 +260,9 @@ def draw_confusion(
     panels[0, 0].set_ylabel("true", fontsize=8)
     figure.suptitle(what, fontsize=8)
     figure.tight_layout()
-    beside = path.with_name(path.name + ".tmp")
-    figure.savefig(beside, dpi=110, format="png")
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    os.replace(beside, path)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
-from scipy.stats import ttest_ind
+from scipy.stats import t as student_t
 
 from submission import paths, scoring
 from submission.data import FACTOR_NAMES, Dataset, find_file, open_dataset, open_file, verify
@@ -101,7 +101,17 @@ def run(args: argparse.Namespace) -> None:
         UserError: no such run, a run without scores or model, scores of another model, or not the
             data set of its scores.
     """
-    these, baselines = ([read_run(folder) for folder in side] for side in (args.run, args.baseline))
+    left_out = [
+        folder for side in (args.run, args.baseline) for folder in side
+        if len(side) > 1 and folder.is_dir() and not (folder / "scores.json").is_file()
+    ]  # fmt: skip
+    # Of several seeds one that has failed must not hide the others; of none there is nothing.
+    these, baselines = (
+        [read_run(f) for f in ([f for f in side if f not in left_out] or side)]
+        for side in (args.run, args.baseline)
+    )
+    if left_out:
+        log.warning("left out, since not scored (yet): %s", ", ".join(map(str, left_out)))
     this = these[0]
     out = args.out or this.folder / "report.html"
     if out.is_dir() or not out.parent.is_dir():
@@ -114,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
             "submission score` again"
         )
     codes = codes_of(model, dataset, data_md5, pick_device(args.device))
-    write_text(out, page(these, baselines, dataset, codes))
+    write_text(out, page(these, baselines, dataset, codes, [one.name for one in left_out]))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
 
 
@@ -128,6 +138,11 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"no run {folder}: name the folder that `run` or `train` wrote")
     file = folder / "scores.json"
     if not file.is_file():
+        if not paths.model_path(folder).is_file():
+            raise UserError(
+                f"{folder} has neither scores.json nor an exported model: repeat the command that "
+                "trains it, which goes on where it was"
+            )
         raise UserError(
             f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
             f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
@@ -209,6 +224,7 @@ def page(
     baselines: Sequence[Run],
     dataset: Dataset,
     codes: NDArray[np.float32],
+    left_out: Sequence[str] = (),
 ) -> str:
     """The report as HTML.
 
@@ -216,6 +232,7 @@ def page(
         these: seeds of a run; all but the scores is shown of the first. baselines: of another.
         dataset: a whole grid.
         codes: (num_images, C) the first run's means, in data-set order.
+        left_out: names of seeds without scores.
     """
     this = these[0]
     baseline = baselines[0] if baselines else None
@@ -239,6 +256,7 @@ def page(
         stand_in=dataset.stand_in is not None,
         names=NAMES,
         scores=_score_rows(these, baselines),
+        left_out=left_out,
         judged=len(these) > 1 and len(baselines) > 1,
         obstacles=_obstacles(these, baselines),
         changes=_changes(these, baselines) if baselines else [],
@@ -393,7 +411,8 @@ def _score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str
     """One row per metric that all of `these` have and, if that is all five, their sum.
 
     `this` and `baseline` are (mean, standard deviation or None), or None. `difference` is theirs;
-    `interval` has its two ends at 95 % (Welch's t, over the seeds), or None if a side has one run.
+    `interval` has its two ends at 95 % (over the seeds), or None if a side has one run or neither
+    side has any spread.
     """
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
     paper = these[0].scores["paper"]["headline"]
@@ -426,11 +445,20 @@ def _mean(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]:
-    if len({*new}) == len({*old}) == 1:  # no spread: Welch's formula divides by it
-        return new[0] - old[0], new[0] - old[0]
-    found = ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
-    return float(found.low), float(found.high)
+def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float] | None:
+    """Welch's: half of it is t s, with s^2 = a + b for a = s_new^2 / n_new and b alike, and
+    s^4 / (a^2 / (n_new - 1) + b^2 / (n_old - 1)) degrees of freedom. None if neither side has any
+    spread, as when a coarse score is the same in all of a few seeds: that is no certainty."""
+    squares = [statistics.variance(side) / len(side) for side in (new, old)]
+    total = sum(squares)
+    if total == 0:
+        return None
+    freedom = total**2 / sum(
+        square**2 / (len(side) - 1) for square, side in zip(squares, (new, old), strict=True)
+    )
+    half = float(student_t.ppf(0.975, freedom)) * math.sqrt(total)
+    middle = statistics.fmean(new) - statistics.fmean(old)
+    return middle - half, middle + half
 
 
 def _obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:

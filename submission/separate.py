@@ -111,8 +111,8 @@ def train_groups(
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
 
     Raises:
-        UserError: more groups than components, fewer images or dimensions than components, or no
-            latent that carries anything.
+        UserError: more groups than components, fewer images or dimensions than components, or
+            no latent that carries anything.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))[:sample]
@@ -178,12 +178,17 @@ def refuse_sizes(
     Raises:
         UserError: which is wrong, and what it may be.
     """
-    if not max(groups, 2) <= components <= min(dimensions, sample - 1, (images or sample) - 1):
+    if groups < 2:
+        raise UserError(
+            f"train_groups.groups is {groups}, it must be at least 2: each has a latent, and the "
+            "metrics compare two"
+        )
+    if not groups <= components <= min(dimensions, sample - 1, (images or sample) - 1):
         fewer = f" and the number of images ({images})" if images else ""
         raise UserError(
-            f"train_groups.components is {components}, it must be at least 2 and "
-            f"train_groups.groups ({groups}), at most the features' {dimensions} dimensions, and "
-            f"less than train_groups.sample ({sample}){fewer}"
+            f"train_groups.components is {components}, it must be at least train_groups.groups "
+            f"({groups}), at most the features' {dimensions} dimensions, and less than "
+            f"train_groups.sample ({sample}){fewer}"
         )
 
 
@@ -342,7 +347,7 @@ def told_by_others(z: npt.NDArray[np.float32], redundant: float) -> tuple[list[f
             # A constant counts as told.
             told[own] = float(1 - error / max(asked.var(), 1e-12))
         worst = max(left, key=told.__getitem__)
-        if told[worst] < redundant:
+        if told[worst] < redundant or len(left) == 2:  # the metrics compare two
             break
         left.remove(worst)
     return told, left

@@ -3,12 +3,10 @@
 import contextlib
 import csv
 import ctypes
-import fcntl
 import gc
 import io
 import json
 import logging
-import os
 import resource
 import threading
 import time
@@ -16,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from submission.errors import UserError
+from submission.locks import replacing
 
 log = logging.getLogger(__name__)
 
@@ -69,39 +68,16 @@ class Stages:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that is either the old or the new one at any moment.
 
-    What a killed process left half-written beside it is taken over by the next one.
-
     Raises:
         UserError: it cannot be written, as on a full disk.
     """
-    beside = path.with_name(path.name + ".tmp")
     try:
-        with _opened_alone(beside) as file:
-            try:
-                file.truncate(0)
-                file.write(text)
-                file.flush()
-                os.replace(beside, path)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise UserError(
             f"{path} could not be written ({error.strerror}): free disk space or give access there"
         ) from error
-
-
-def _opened_alone(path: Path) -> TextIO:
-    """Opens a file for writing when no other process is writing it: two may write the same, as the
-    ideal code's scores in the cache."""
-    while True:
-        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # Who held the lock may have renamed what was opened here: then it must not be touched.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samefile(path, file.fileno()):
-                return file
-        file.close()
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -42,6 +42,7 @@ _TITLES = {
     "factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG", "sum": "sum",
 }  # fmt: skip
 _COLUMNS = (*scoring.METRICS, "sum")
+_TEMPORARY = 30  # characters of a path below which Ray's sockets can be
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -222,8 +223,13 @@ def _on_ray(ray: Any, args: argparse.Namespace, todo: Sequence[Job]) -> Iterator
         UserError: no cluster at the address, or none of its nodes can hold a job.
         Stopped: a signal came; the jobs have saved what they had.
     """
-    # Ray's logs and sockets, gone when it is.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+    # Ray's logs and sockets, gone when it is. A socket's path may have 107 characters, of which
+    # Ray takes 75; TMPDIR can be longer than the rest, as schedulers' are.
+    own = tempfile.gettempdir()
+    parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", dir=parent, ignore_cleanup_errors=True
+    ) as temporary:
         try:
             _start(ray, args, temporary)
             remote = ray.remote(num_cpus=args.cpus, num_gpus=args.gpus, max_retries=0)(work)
@@ -259,11 +265,17 @@ def _start(ray: Any, args: argparse.Namespace, temporary: str) -> None:
                 "with `ray start --head`, or leave out --address"
             ) from error
     else:
-        # Next to nothing passes through the object store: about the least that Ray takes.
-        ray.init(
-            "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            object_store_memory=80 << 20, _temp_dir=temporary,
-        )  # fmt: skip
+        try:
+            # Next to nothing passes through the object store: about the least that Ray takes.
+            ray.init(
+                "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+                object_store_memory=80 << 20, _temp_dir=temporary,
+            )  # fmt: skip
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"Ray cannot be started here ({first_line(error)}): name another folder for its "
+                "sockets in TMPDIR, or give it more memory"
+            ) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(n.get("CPU", 0) >= args.cpus and n.get("GPU", 0) >= args.gpus for n in nodes):
         raise UserError(
@@ -275,7 +287,9 @@ def _start(ray: Any, args: argparse.Namespace, temporary: str) -> None:
 def _outcome(ray: Any, reference: Any) -> str:
     try:
         return str(ray.get(reference))
-    except ray.exceptions.RayError as error:  # the worker or its node is gone, or the disk is full
+    except ray.exceptions.RayTaskError as error:  # of `work` itself, as on a full disk
+        return first_line(error.cause)
+    except ray.exceptions.RayError as error:  # the worker or its node is gone
         return first_line(error)
 
 

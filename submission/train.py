@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import gin
 
 from submission import arguments, events, memory, paths, signals
 from submission.checkpoint import check_checkpoints
-from submission.config import load_config, refuse_missing
+from submission.config import asks_for_groups, find_config, load_config, refuse_missing
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
 from submission.errors import UserError, first_line
@@ -147,6 +148,7 @@ def train(
     refuse_missing()
     device = pick_device(args.device)
     log.info("data: %s", dataset.description)
+    log.info("configuration: %s", find_config(args.config))
     log.info("weights: %s, device: %s", args.weights, device)
     mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
     planned = memory.plan(
@@ -184,10 +186,15 @@ def train(
         )
     with stages.stage("export"):
         export(extractor, means, images, model)
-    # Scores and ranking of the model that was here before are not this one's.
-    ranking = ("udr.json", "udr.txt") if args.seeds == 1 else ()
-    for name in ("scores.json", "scores.txt", "scores.png", "report.html", *ranking):
+    # Scores, curves and ranking of the model that was here before are not this one's.
+    stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
+    stale += ["udr.json", "udr.txt"] if args.seeds == 1 else []
+    stale += ["losses.csv"] if args.seeds > 1 or asks_for_groups() else []
+    stale += ["groups.csv"] if args.seeds > 1 or not asks_for_groups() else []
+    for name in stale:
         (folder / name).unlink(missing_ok=True)
+    if "losses.csv" in stale:
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     with gin.unlock_config():
         gin.bind_parameter("train_vae.seed", seed)  # of several the exported one
     write_text(folder / "config.gin", gin.config_str())

@@ -105,3 +105,29 @@ def test_an_unknown_file_is_answered_with_the_shipped_names() -> None:
         load_config(Path("publik.gin"))
     load_config(Path("public"))
     assert gin.query_parameter("VAE.latents") == 16
+
+
+@pytest.mark.parametrize("named", ["mine/refined.gin", "./refined.gin", "mine/refined"])
+def test_a_slip_in_a_path_does_not_lead_to_the_shipped_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """pathlib takes "./refined.gin" for the bare name, as a shell's user may mean it."""
+    monkeypatch.chdir(tmp_path)
+    if named.startswith("mine"):
+        with pytest.raises(UserError, match=f"no configuration {named}"):
+            load_config(Path(named))
+    else:
+        load_config(Path(named))
+
+
+@pytest.mark.parametrize(
+    ("file", "binding", "said"),
+    [("public.gin", "VAE.latents=1", "VAE.latents is 1, it must be at least 2"),
+     ("refined.gin", "VAE.latents=2", "it must be 1 beside train_groups"),
+     ("refined.gin", "train_groups.groups=1", "train_groups.groups is 1, it must be at least 2")],
+)  # fmt: skip
+def test_a_number_of_latents_that_cannot_be_scored_is_refused_at_once(
+    file: str, binding: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        load_config(Path(file), [binding])

@@ -308,11 +308,30 @@ def test_seeds_are_averaged_and_judged_by_welchs_interval(world: Path, tmp_path:
     assert rows["MIG"][0] == f"{own:.3f} ± 0.100"
     assert rows["MIG"][1] == f"{own - 0.7:.3f} ± 0.100"
     assert rows["MIG"][2] == f"▲ +0.700{0.7 - half:+.3f} to {0.7 + half:+.3f}"
-    assert rows["SAP"][2] == "+0.000+0.000 to +0.000", "equal in every seed: no verdict"
+    assert rows["SAP"][2] == "+0.000", "equal in every seed: no interval"
+    assert rows["DCI"][2].startswith("+"), rows["DCI"]
+    assert "a row without an interval is the same in all seeds" in page.text
     assert "3 seeds" in page.text
     assert "All that follows is of known alone" in page.text
     assert "- a.b = 1" in page.text
     assert "train_vae.seed =" not in page.text[: page.text.index("Learning curves")]
+
+
+def test_a_seed_without_scores_hides_no_other(world: Path, tmp_path: Path) -> None:
+    made = copies(world, tmp_path, "before", 0.5, 0.6, 0.7)
+    (Path(made[1]) / "scores.json").unlink()
+    page = compared(world, tmp_path, [str(world / "runs/known")], made)
+    rows = {row[0]: row[1:] for row in table(page, "metric")[1:]}
+    assert rows["MIG"][1] == f"{np.mean([0.5, 0.7]):.3f} ± {np.std([0.5, 0.7], ddof=1):.3f}"
+    assert "no scores (yet): before-seed1." in page.text
+
+
+def test_equal_in_few_seeds_is_no_certainty() -> None:
+    """FactorVAE is a multiple of a five-hundredth with the quick counts."""
+    assert report._interval([1.0, 1.0], [0.998, 0.998]) is None
+    found = report._interval([1.0, 1.0, 1.0], [0.9, 0.8, 0.7])
+    # Two degrees of freedom, all the variance on one side: 4.3027 times .1 over the root of 3.
+    assert found == pytest.approx((0.2 - 0.24842, 0.2 + 0.24842), abs=1e-4)
 
 
 def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
@@ -400,6 +419,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     [
         ("no run", "no run"),
         ("no scores", "python -m submission score --name broken"),
+        ("neither", "repeat the command that trains it"),
         ("cut scores", "scores.json cannot be read"),
         ("cut losses", "losses.csv cannot be read"),
         ("no model", "no exported model"),
@@ -419,7 +439,9 @@ def test_a_mistake_gets_one_sentence(world: Path, tmp_path: Path, damage: str, s
         if damage == "other model":
             scores = re.sub('"model_sha256": "..', '"model_sha256": "zz', scores)
             shutil.copytree(world / "runs/known/representation", run / "representation")
-        if damage != "no scores":
+        if damage == "no scores":
+            shutil.copytree(world / "runs/known/representation", run / "representation")
+        elif damage != "neither":
             (run / "scores.json").write_text(scores[: 99 if damage == "cut scores" else None])
         if damage == "cut losses":
             (run / "losses.csv").write_text("epoch,beta\n1,0.\n2\n")

@@ -5,6 +5,7 @@ that this saves they are what `python -m submission` starts.
 """
 
 import contextlib
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -41,7 +42,9 @@ forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload(["submission.config", "submission.train", "submission.dry_run"])
 
 
-def _child(arguments: list[str], environment: dict[str, str], said: str) -> None:
+def _child(
+    arguments: list[str], environment: dict[str, str], said: str, pause: tuple[str, int] | None
+) -> None:
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -53,7 +56,28 @@ def _child(arguments: list[str], environment: dict[str, str], said: str) -> None
     torch.set_num_threads(1)
     from submission.__main__ import main
 
+    if pause:
+        _stop_before(*pause)
     sys.exit(main(arguments))
+
+
+def _stop_before(function: str, call: int) -> None:
+    """Lets this process stop itself when it is about to make the nth call of a module's function,
+    so that who wants to disturb it there need not hurry."""
+    module = importlib.import_module(f"submission.{function.partition('.')[0]}")
+    name = function.partition(".")[2]
+    real, calls = getattr(module, name), itertools.count(1)
+
+    def stopping(*args: object, **keywords: object) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return real(*args, **keywords)
+
+    setattr(module, name, stopping)
+
+
+# Two batches' features are written; the first epoch's checkpoint is.
+IN_FEATURES, IN_VAE = ("features.to_float", 3), ("vae.save_checkpoint", 2)
 
 
 class World:
@@ -68,7 +92,7 @@ class World:
             self.data, images=images, factor_sizes=np.array(sizes),
             stand_in=np.array("noise made by a test"),
         )  # fmt: skip
-        self.started = 0
+        self.runs: list[Run] = []
         self.run = self.output / "trial"
         self.model = self.run / "representation" / "pytorch_model.pt"
         self.checkpoint = self.run / "checkpoint.pt"
@@ -81,12 +105,16 @@ class World:
             "SUBMISSION_HOME": str(self.home),
         }
 
-    def start(self, name: str = "trial", **environment: str) -> "Run":
-        """`train`; what it prints goes into a new file each time."""
+    def start(
+        self, name: str = "trial", pause: tuple[str, int] | None = None, **environment: str
+    ) -> "Run":
+        """`train`, up to `pause` if there is one; what it prints goes into a new file each time."""
         arguments = ["train", "--config", "dry_run.gin", "--name", name, *FAST]
-        self.started += 1
-        said = self.folder / f"said_{self.started}.txt"
-        return Run(arguments, self.environment() | environment, said)
+        said = self.folder / f"said_{len(self.runs)}.txt"
+        self.runs.append(Run(arguments, self.environment() | environment, said, pause))
+        if pause:
+            self.runs[-1].wait_until_stopped()
+        return self.runs[-1]
 
     def cached(self, pattern: str) -> list[Path]:
         return list((self.home / "cache").rglob(pattern))
@@ -98,21 +126,32 @@ class World:
 class Run:
     """One process. `wait_for` asks again and again; only what is on disk decides, never a time."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], said: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        said: Path,
+        pause: tuple[str, int] | None = None,
+    ) -> None:
         self.said = said
         self.process = forked.Process(
-            target=_child, args=(arguments, environment, str(said)), daemon=True
+            target=_child, args=(arguments, environment, str(said), pause), daemon=True
         )
         self.process.start()
+
+    def wait_until_stopped(self) -> None:
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        self.wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
 
     def wait_for(self, there: Callable[[], object]) -> None:
         while not there():
             assert self.process.is_alive(), f"it ended too early: {self.said.read_text()}"
             time.sleep(0.005)
 
-    def send(self, number: int) -> None:
+    def send(self, *numbers: int) -> None:
         assert self.process.pid
-        os.kill(self.process.pid, number)
+        for number in numbers:
+            os.kill(self.process.pid, number)
 
     def end(self) -> tuple[int, str]:
         """The exit code, and all that it printed."""
@@ -168,8 +207,11 @@ def quiet(tmp_path_factory: pytest.TempPathFactory, images: np.ndarray) -> World
 
 
 @pytest.fixture
-def world(tmp_path: Path, images: np.ndarray) -> World:
-    return World(tmp_path, images)
+def world(tmp_path: Path, images: np.ndarray) -> Iterator[World]:
+    made = World(tmp_path, images)
+    yield made
+    for run in made.runs:  # a stopped one would be waited for at the end of the session
+        run.process.kill()
 
 
 @pytest.fixture
@@ -194,23 +236,20 @@ def begun(world: World, stage: str) -> Callable[[], bool]:
 
 
 def test_sigterm_in_features_and_vae(world: World, quiet: World) -> None:
-    run = world.start()
-    run.wait_for(lambda: rows(world) >= 2 * BATCH)
-    run.send(signal.SIGTERM)
+    run = world.start(pause=IN_FEATURES)
+    run.send(signal.SIGTERM, signal.SIGCONT)
     code, said = run.end()
     assert code == 143
     assert "Traceback" not in said
     (part,) = world.cached("features/*.part")
     done = rows(world)
     assert part.stat().st_size == HEADER + done * ROW
-    assert done % BATCH == 0
-    assert done < COUNT
+    assert done == 3 * BATCH
     sentence = f"stopped by SIGTERM: features of {done} of {COUNT} images are in {part}; the same"
     assert said.splitlines()[-1].startswith(sentence)
 
-    run = world.start()
-    run.wait_for(world.checkpoint.exists)
-    run.send(signal.SIGINT)
+    run = world.start(pause=IN_VAE)
+    run.send(signal.SIGINT, signal.SIGCONT)
     code, said = run.end()
     assert code == 130
     assert f"are in {world.checkpoint}; the same command goes on from there" in said
@@ -351,9 +390,8 @@ def test_outside_the_loops_a_signal_unwinds() -> None:
 
 def test_the_grader_hears_of_a_signal(extracted: World, grader: tuple[Grader, str]) -> None:  # noqa: F811
     peer, port = grader
-    run = extracted.start(AICROWD_IS_GRADING="1", AICROWD_REDIS_PORT=port)
-    run.wait_for(extracted.checkpoint.exists)
-    run.send(signal.SIGTERM)
+    run = extracted.start(pause=IN_VAE, AICROWD_IS_GRADING="1", AICROWD_REDIS_PORT=port)
+    run.send(signal.SIGTERM, signal.SIGCONT)
     code, said = run.end()
     assert code == 143, said
     assert peer.named()[-1] == ("ERROR", "disentanglement_challenge:execution_error")
@@ -482,19 +520,21 @@ def test_two_write_one_file_and_are_killed(tmp_path: Path) -> None:
         writers = [
             forked.Process(target=_writes, args=(path, letter), daemon=True) for letter in "ab"
         ]
-        for writer in writers:
-            writer.start()
-        seen: list[str] = []
-        while len(seen) < 50 or set(seen) < set("ab"):
-            assert all(writer.is_alive() for writer in writers)
-            if path.exists():
-                text = path.read_text()
-                assert text == text[0] * (len(text) - 1) + "\n"
-                assert len(text) - 1 in LENGTHS
-                seen.append(text[0])
-        for writer in writers:
-            writer.kill()
-            writer.join()
+        try:
+            for writer in writers:
+                writer.start()
+            seen: list[str] = []
+            while len(seen) < 50 or set(seen) < set("ab"):
+                assert all(writer.is_alive() for writer in writers)
+                if path.exists():
+                    text = path.read_text()
+                    assert text == text[0] * (len(text) - 1) + "\n"
+                    assert len(text) - 1 in LENGTHS
+                    seen.append(text[0])
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.join()
         write_text(path, "the last\n")
         assert path.read_text() == "the last\n"
         assert os.listdir(tmp_path) == ["scores.json"]
@@ -505,9 +545,7 @@ def test_two_write_one_file_and_are_killed(tmp_path: Path) -> None:
 
 def test_two_at_once(world: World, quiet: World) -> None:
     """The second is refused, in the same folder and over the same features; the first goes on."""
-    first = world.start()
-    first.wait_for(lambda: rows(world) >= BATCH)
-    first.send(signal.SIGSTOP)
+    first = world.start(pause=IN_FEATURES)
     refused(world.start().end(), f"another run is working on {world.run}: wait for it, or give")
     features = world.cached("features/*.part")[0].with_suffix("")
     refused(world.start(name="other").end(), f"another run is working on {features}: wait for it,")
@@ -518,8 +556,7 @@ def test_two_at_once(world: World, quiet: World) -> None:
 
 
 def test_a_half_written_checkpoint(extracted: World, quiet: World) -> None:
-    run = extracted.start()
-    run.wait_for(extracted.checkpoint.exists)
+    run = extracted.start(pause=IN_VAE)
     run.process.kill()
     run.end()
     whole = extracted.checkpoint.read_bytes()
@@ -535,8 +572,7 @@ def test_a_half_written_checkpoint(extracted: World, quiet: World) -> None:
 
 def test_anothers_checkpoint_is_refused_before_anything_is_extracted(extracted: World) -> None:
     """Here by a run of two seeds, which knows no checkpoint of that name and would remove it."""
-    run = extracted.start()
-    run.wait_for(extracted.checkpoint.exists)
+    run = extracted.start(pause=IN_VAE)
     run.process.kill()
     run.end()
     before, cache = extracted.checkpoint.read_bytes(), extracted.folder / "empty_cache"
@@ -561,8 +597,7 @@ def test_a_vanished_data_file(world: World, quiet: World) -> None:
     """Taken away while features are computed: what is open stays readable, the run ends well.
     Not there when it is continued: one sentence; put back, it goes on."""
     away = world.folder / "away.npz"
-    run = world.start()
-    run.wait_for(lambda: rows(world) >= BATCH)
+    run = world.start(pause=IN_FEATURES)
     run.process.kill()
     run.end()
     done = rows(world)
@@ -570,9 +605,8 @@ def test_a_vanished_data_file(world: World, quiet: World) -> None:
     refused(world.start().end(), f"no file {world.data}")
     assert rows(world) == done
     away.rename(world.data)
-    run = world.start()
-    run.wait_for(lambda: rows(world) > done)
-    run.send(signal.SIGSTOP)
+    run = world.start(pause=IN_FEATURES)
+    assert rows(world) > done
     world.data.rename(away)
     run.send(signal.SIGCONT)
     code, said = run.end()
@@ -613,9 +647,7 @@ def test_a_full_disk_under_the_features(world: World, quiet: World) -> None:
     with disk(world.home, 50):
         with filled(world.home, COUNT * ROW // 2):
             refused(world.start().end(), "free some, or name another folder")
-        run = world.start()
-        run.wait_for(lambda: rows(world) >= BATCH)
-        run.send(signal.SIGSTOP)
+        run = world.start(pause=IN_FEATURES)
         with filled(world.home, 5000):
             run.send(signal.SIGCONT)
             refused(run.end(), "No space left on device): free disk space there")
@@ -651,8 +683,7 @@ def test_a_read_only_output(extracted: World, quiet: World) -> None:
         subprocess.run(remount, check=True)
         refused(extracted.start().end(), f"{extracted.run}")
         subprocess.run([*remount[:2], "remount,rw", str(extracted.output)], check=True)
-        run = extracted.start()
-        run.wait_for(extracted.checkpoint.exists)
+        run = extracted.start(pause=IN_VAE)
         run.process.kill()
         run.end()
         subprocess.run(remount, check=True)

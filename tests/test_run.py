@@ -262,6 +262,30 @@ def test_a_runs_own_configuration_runs_again(world: Path, tmp_path: Path) -> Non
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
+def test_another_training_in_a_runs_folder_leaves_none_of_its_results(
+    world: Path, tmp_path: Path
+) -> None:
+    """One VAE with curves and scores; then groups under the same name; then one VAE again."""
+    plain = ["--config", "dry_run.gin", *FAST]
+    result = call(["train", "--name", "same", *plain], world, tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "same"
+    assert (folder / "losses.csv").exists()
+    (folder / "scores.json").write_text("the first model's\n")
+    groups = ["--config", "refined.gin", *GROUPS]
+    result = call(["train", "--name", "same", *groups], world, tmp_path)
+    assert result.returncode == 0, result.stderr
+    left = {path.name for path in folder.iterdir()}
+    assert "groups.csv" in left
+    assert not left & {"losses.csv", "tensorboard", "scores.json"}
+    result = call(["train", "--name", "same", *plain], world, tmp_path)
+    assert result.returncode == 0, result.stderr
+    left = {path.name for path in folder.iterdir()}
+    assert "groups.csv" not in left
+    assert {"losses.csv", "tensorboard"} <= left
+
+
 class Grader:
     """Takes events from a Redis list as the challenge's grader does, and answers blocking ones."""
 
@@ -293,19 +317,12 @@ class Grader:
         ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def grader() -> Iterator[tuple[Grader, str]]:
     from fakeredis import TcpFakeServer
 
-    port = free_port()
-    server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    port = server.server_address[1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     peer = Grader(port)
     yield peer, str(port)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,8 +74,8 @@ def at_home(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A short temporary folder, as sockets need it; Ray's command lines name it."""
-    with tempfile.TemporaryDirectory(prefix="sweep") as folder:
+    """A temporary folder short enough for Ray's sockets; Ray's command lines name it."""
+    with tempfile.TemporaryDirectory(prefix="sweep", dir="/tmp") as folder:
         monkeypatch.setenv("TMPDIR", folder)
         yield folder
 
@@ -97,12 +97,26 @@ def dataset(world: Path) -> Dataset:
     return open_dataset(world / "data", "mpi3d_real")
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 900) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
+def wait_for(there: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 900
+    while not there():
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def wait_for_none(*words: str) -> None:
+    """Processes need a moment to end."""
+    end = time.monotonic() + 60
+    while left := processes_about(*words):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def interruptible() -> None:
+    """Ctrl-C works in what a shell has in the foreground, not in what this test's caller may have
+    put in the background, where it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def processes_about(*words: str) -> list[str]:
@@ -182,14 +196,11 @@ def test_a_job_outlives_its_worker_by_its_checkpoint_alone(world: Path, tmp_path
         f"from pathlib import PosixPath\nfrom submission.job import Job, work\nwork({job!r})\n"
     )
     process = subprocess.Popen([sys.executable, str(tmp_path / "call.py")], text=True)
-    wait_for(job.folder / "checkpoint.pt", process)
-    assert processes_about(str(job.folder.parent))
+    wait_for((job.folder / "checkpoint.pt").exists, process)
+    assert processes_about(str(world))
     process.kill()
     process.wait()
-    end = time.monotonic() + 60
-    while processes_about(f"--name {job.folder.name} "):
-        assert time.monotonic() < end, "a training runs on without its worker"
-        time.sleep(0.1)
+    wait_for_none(str(world))
     assert "stopped by SIGTERM" in job.log.read_text()
     assert scores_of(job) is None
     assert work(job) == ""
@@ -280,31 +291,24 @@ def test_a_sweep_on_ray_goes_on_where_it_was(
                         configs="narrow wide")  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "submission", "sweep", *command],
-        text=True, stderr=subprocess.PIPE, process_group=0,
+        text=True, stderr=subprocess.PIPE, process_group=0, preexec_fn=interruptible,
     )  # fmt: skip
-    record = tmp_path / "narrow-seed0" / "scores.png"  # the last that a job writes
-    wait_for(record, process)
+    record = tmp_path / "narrow-seed0" / "job.json"
+    wait_for(lambda: record.exists() and "scores_sha256" in record.read_text(), process)
     waits = [tmp_path / f"{name}" / "checkpoint.pt" for name in ("wide-seed0", "wide-seed1")]
-    end = time.monotonic() + 900
-    while not any(path.exists() for path in waits):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: any(path.exists() for path in waits), process)
     assert any("raylet" in line for line in processes_about(short))
+    assert any("--name wide" in line for line in processes_about(str(world)))
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
         _, said = process.communicate(timeout=120)
         assert process.returncode == 130
         assert "the same command goes on from there" in said
         assert "Traceback" not in said
-        assert not processes_about(str(tmp_path), short)
     else:
         process.kill()
         process.communicate()
-    end = time.monotonic() + 60
-    while left := processes_about(str(tmp_path), short):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+    wait_for_none(str(world), short)
     first = record.stat().st_mtime_ns
     result = call(command)
     assert result.returncode == 0, result.stderr
@@ -314,12 +318,18 @@ def test_a_sweep_on_ray_goes_on_where_it_was(
     with open(tmp_path / "sweep.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["scored"] * 4
     assert (tmp_path / "sweep.txt").read_text() in result.stdout
-    assert not processes_about(str(tmp_path), short)
+    wait_for_none(str(world), short)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_RAY, reason="Ray is an optional extra: requirements-sweep.lock")
-def test_one_failing_job_stops_no_other(world: Path, tmp_path: Path) -> None:
+def test_one_failing_job_stops_no_other(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temporary folder whose name is too long for Ray's sockets, as schedulers give."""
+    deep = tmp_path / ("deep" * 10)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
     command = arguments(world, tmp_path, "--seeds", "1", configs="broken narrow")
     result = call(command)
     assert result.returncode == 1
@@ -327,3 +337,15 @@ def test_one_failing_job_stops_no_other(world: Path, tmp_path: Path) -> None:
     assert "1 of 2 jobs failed" in result.stderr.splitlines()[-1]
     with open(tmp_path / "sweep.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["failed", "scored"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is an optional extra: requirements-sweep.lock")
+def test_a_job_that_cannot_begin_says_why(world: Path, tmp_path: Path) -> None:
+    """Its folder is a file: an error of the worker's own, not of the commands that it calls."""
+    (tmp_path / "narrow-seed0").write_text("somebody's")
+    result = call(arguments(world, tmp_path, "--seeds", "1"))
+    assert result.returncode == 1
+    assert "narrow-seed0 failed: [Errno 17] File exists: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "narrow-seed0").read_text() == "somebody's"
