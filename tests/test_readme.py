@@ -1,5 +1,6 @@
 """What the README tells a newcomer to type works as printed, in a copy of the checkout."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -90,5 +91,19 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     assert "torch.Size([16, 16])" in shell(
         f"source .venv/bin/activate; python - <<'EOF'\n{blocks('python')[0]}\nEOF"
     )
+    # A change judged over seeds: fewer of them, on the small set, at the quick counts.
+    recipe = next(block for block in blocks("bash") if "sweeps/mine" in block)
+    assert "beta_end = 1.0" in recipe
+    for printed, here in (
+        ("pip install", ": pip install"), ("--seeds 5", "--seeds 2 --quick train_vae.epochs=2"),
+        ("real_axis_steps_4", "real_axis_steps_2"),
+    ):  # fmt: skip
+        assert printed in recipe
+        recipe = recipe.replace(printed, here)
+    if importlib.util.find_spec("ray"):
+        shell(recipe)
+        report = (copy / "scratch" / "sweeps" / "mine" / "report.html").read_text(encoding="utf-8")
+        assert "+ beta_at_epoch.beta_end = 1.0" in report
+        assert "Do not compare" not in report
     # Called again, nothing is computed twice: no progress bar of features appears.
     assert "images/s" not in re.sub(r"^codes.*$", "", shell(small.replace("small", "again")))
