@@ -49,6 +49,10 @@ def cgroup(limit: int) -> Iterator[Path]:
     try:
         folder.mkdir()
         (folder / found[1]).write_text(str(limit))
+        # Else the excess goes to swap, where there is any.
+        swap = folder / "memory.swap.max"
+        if swap.exists():
+            swap.write_text("0")
     except OSError as error:
         with contextlib.suppress(OSError):
             folder.rmdir()
