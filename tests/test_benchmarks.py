@@ -101,6 +101,7 @@ def test_both_metric_routes_give_the_same_scores(run: Callable[[str], dict[str, 
     assert ours["peak_mib"] > 50
 
 
+@pytest.mark.slow
 def test_both_extractions_give_the_same_features(run: Callable[[str], dict[str, Any]]) -> None:
     ours, stock = run("features_ours"), run("features_stock")
     assert abs(ours["checksum"]) > 1

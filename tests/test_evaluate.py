@@ -305,6 +305,7 @@ def test_remote_makes_a_repository_and_spares_what_is_there(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 @needs_redis
 def test_pushing_a_tag_evaluates_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -95,10 +95,7 @@ def environment(world: Path) -> dict[str, str]:
 
 
 def call(world: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "submission", *command],
-        env=environment(world), capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    return processes.call(command, environment(world))
 
 
 @pytest.fixture(scope="session")
@@ -371,10 +368,7 @@ def test_no_active_latent_is_no_mistake(world: Path, tmp_path: Path) -> None:
     out = {"AICROWD_OUTPUT_PATH": str(tmp_path / "runs")}
     for command in (["score", "--quick", "--name", "flat", "--metrics", "mig"],
                     ["report", "--run", str(run)]):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "submission", *command], env=environment(world) | out,
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+        done = processes.call(command, environment(world) | out)
         assert done.returncode == 0, done.stderr
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "0 of 8 are active" in page.text

@@ -1,13 +1,10 @@
-"""Killed, stopped, starved of disk and disturbed: real processes, and the model of a quiet run.
-
-The processes are forked from a server that has imported the package once; apart from the seconds
-that this saves they are what `python -m submission` starts.
-"""
+"""Killed, stopped, starved of disk and disturbed: real processes (see processes.py), and the model
+of a quiet run."""
 
 import contextlib
+import functools
 import importlib
 import itertools
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import forked, run_main
 from test_finetune import command, data, finish, settings  # noqa: F401 (data is a fixture)
 from test_run import Grader, grader  # noqa: F401 (grader is a fixture)
 
@@ -37,28 +35,6 @@ FAST = [
     "Encoder.widths=(32,)", "Decoder.widths=(32,)", "VAE.latents=4", f"train_vae.epochs={EPOCHS}",
     "train_vae.batch_size=4", f"extract_features.batch_size={BATCH}",
 ]  # fmt: skip
-
-forked = multiprocessing.get_context("forkserver")
-forked.set_forkserver_preload(["submission.config", "submission.train", "submission.dry_run"])
-
-
-def _child(
-    arguments: list[str], environment: dict[str, str], said: str, pause: tuple[str, int] | None
-) -> None:
-    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    for name in [n for n in os.environ if n.startswith(("AICROWD", "DISENT", "SUBMISSION"))]:
-        del os.environ[name]
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Layers this small gain nothing from threads and lose much to them on a busy machine.
-    torch.set_num_threads(1)
-    from submission.__main__ import main
-
-    if pause:
-        _stop_before(*pause)
-    sys.exit(main(arguments))
 
 
 def _stop_before(function: str, call: int) -> None:
@@ -134,9 +110,16 @@ class Run:
         pause: tuple[str, int] | None = None,
     ) -> None:
         self.said = said
+        kept = {
+            key: value for key, value in os.environ.items()
+            if not key.startswith(("AICROWD", "DISENT", "SUBMISSION"))
+        }  # fmt: skip
+        before = functools.partial(_stop_before, *pause) if pause else None
+        said.unlink(missing_ok=True)
         self.process = forked.Process(
-            target=_child, args=(arguments, environment, str(said), pause), daemon=True
-        )
+            target=run_main, daemon=True,
+            args=(arguments, kept | environment, (str(said), str(said)), None, before),
+        )  # fmt: skip
         self.process.start()
 
     def wait_until_stopped(self) -> None:
@@ -480,6 +463,7 @@ def test_killed_and_stopped_while_rendering(tmp_path: Path) -> None:
         assert (tmp_path / name / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(world: World, quiet: World) -> None:
     """SIGKILL in each stage, a random moment after its beginning."""
     moments = random.Random(0)

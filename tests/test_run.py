@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from patches import write_patches
@@ -54,15 +55,7 @@ def environment(world: Path, output: Path, **extra: str) -> dict[str, str]:
 def call(
     command: list[str], world: Path, output: Path, **extra: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "submission", *command],
-        env=environment(world, output, **extra),
-        cwd=output,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    return processes.call(command, environment(world, output, **extra), output)
 
 
 @pytest.fixture(scope="session")

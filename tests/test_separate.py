@@ -98,6 +98,7 @@ def test_of_several_starts_the_one_of_least_loss_is_kept(tmp_path: Path) -> None
     assert codes.shape == (len(x), 3)
 
 
+@pytest.mark.slow
 def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
     """Noise within a value goes, the values' difference stays; eight values are left where they
     are, refined.gin asks for six at most."""
@@ -215,6 +216,7 @@ def test_a_value_is_drawn_to_where_a_mixture_expects_it() -> None:
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_latents(tmp_path: Path) -> None:
     x = features()
     codes = []
