@@ -27,7 +27,11 @@ def _small() -> Iterator[None]:
         ["train_groups.components=7", "train_groups.groups=3", "train_vae.epochs=25",
          "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12", "train_groups.starts=1"],
     )  # fmt: skip
+    threads = torch.get_num_threads()
+    # Layers this small gain nothing from threads and lose much to them on a busy machine.
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     gin.clear_config()
 
 
