@@ -25,6 +25,7 @@ from submission.config import load_config
 from submission.data import Dataset, open_dataset, verify
 from submission.encode import cached_codes
 from submission.errors import UserError, first_line
+from submission.locks import replacing
 from submission.progress import progress_bar
 from submission.stages import write_text
 
@@ -312,13 +313,11 @@ def _part(dataset: Dataset, work: Path, values: int) -> tuple[int, Settings]:
     folder = work / "parts" / str(count)
     path = folder / dataset.name / f"{dataset.name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
     arrays = {"images": dataset.array()[:count], "factor_sizes": np.array(sizes)}
     if dataset.stand_in:
         arrays["stand_in"] = np.array(dataset.stand_in)
-    with open(beside, "wb") as file:
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(beside, path)
     return count, {"data": str(folder), "factor_sizes": sizes}
 
 

@@ -1,7 +1,6 @@
 """The bench's JSON as the README's table, and as a picture."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+
+from submission.locks import replacing
 
 Report = dict[str, Any]
 
@@ -152,10 +153,9 @@ def draw(report: Report, path: Path) -> None:
         f"{kind}: {data['num_images']:,} images, {report['machine']['cores']} cores", fontsize=10
     )
     figure.tight_layout()
-    beside = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(beside, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    os.replace(beside, path)
 
 
 def _floor_text(report: Report) -> str:

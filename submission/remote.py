@@ -8,6 +8,7 @@ from pathlib import Path
 
 from submission import evaluate, paths
 from submission.errors import UserError
+from submission.locks import replacing
 
 _HOOK = """#!/bin/sh
 # Made by `python -m submission remote`: evaluates every pushed tag submission-*.
@@ -57,10 +58,9 @@ def run(args: argparse.Namespace) -> None:
         command=shlex.join(command),
     )
     hook.parent.mkdir(exist_ok=True)
-    beside = hook.with_name("post-receive.tmp")
-    beside.write_text(text)
-    beside.chmod(0o755)
-    os.replace(beside, hook)
+    with replacing(hook) as file:
+        file.write(text.encode())
+        os.fchmod(file.fileno(), 0o755)
     print(
         f"{folder} evaluates every pushed tag submission-*:\n"
         f"  git remote add local {shlex.quote(str(folder))}\n"

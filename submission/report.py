@@ -101,15 +101,15 @@ def run(args: argparse.Namespace) -> None:
         UserError: no such run, a run without scores or model, scores of another model, or not the
             data set of its scores.
     """
-    left_out = [
-        folder for side in (args.run, args.baseline) for folder in side
-        if len(side) > 1 and folder.is_dir() and not (folder / "scores.json").is_file()
-    ]  # fmt: skip
-    # Of several seeds one that has failed must not hide the others; of none there is nothing.
-    these, baselines = (
-        [read_run(f) for f in ([f for f in side if f not in left_out] or side)]
-        for side in (args.run, args.baseline)
-    )
+    sides = (args.run, args.baseline)
+    # Of several seeds one that has failed must not hide the others; where none is left, all are
+    # read, which says what is missing.
+    scored = [
+        [f for f in side if (f / "scores.json").is_file() or not f.is_dir()] or side
+        for side in sides
+    ]
+    left_out = [f for side, kept in zip(sides, scored, strict=True) for f in side if f not in kept]
+    these, baselines = ([read_run(folder) for folder in kept] for kept in scored)
     if left_out:
         log.warning("left out, since not scored (yet): %s", ", ".join(map(str, left_out)))
     this = these[0]

@@ -111,8 +111,8 @@ def train_groups(
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
 
     Raises:
-        UserError: more groups than components, fewer images or dimensions than components, or
-            no latent that carries anything.
+        UserError: more groups than components, fewer images or dimensions than components, or no
+            latent that carries anything.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))[:sample]

@@ -58,7 +58,9 @@ def call(
             args=(arguments, environment, files, folder and str(folder)),
         )  # fmt: skip
         process.start()
-        process.join()
+        process.join(600)
+        if process.exitcode is None:
+            process.kill()
         out, err = (Path(file).read_text() for file in files)
-    assert process.exitcode is not None
+    assert process.exitcode is not None, f"it hangs: {err}"
     return subprocess.CompletedProcess(list(arguments), process.exitcode, out, err)

@@ -305,6 +305,7 @@ def test_a_sweep_on_ray_goes_on_where_it_was(
         assert process.returncode == 130
         assert "the same command goes on from there" in said
         assert "Traceback" not in said
+        assert not processes_about(str(world)), "a training outlives the sweep"
     else:
         process.kill()
         process.communicate()
