@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> None:
     folder = paths.run_folder(args.name)
     stages = Stages()
     with signals.stoppable(), train.working_in(folder):
-        dataset = _data(args, stages)
+        dataset, rendered = _data(args, stages)
         print(f"\n{dataset.description}\n")
-        planned = train.train(dataset, folder, args, stages, scoring=True)
+        planned = train.train(dataset, folder, args, stages, scoring=True, rendered=rendered)
         score_run(dataset, folder, args, stages)
         memory.log_comparison(planned, stages)
         stages.write(folder / "stages.json")
@@ -47,12 +47,13 @@ def run(args: argparse.Namespace) -> None:
         print(f"\n{scores}\n{stages.table()}\n\neverything is in {folder}")
 
 
-def _data(args: argparse.Namespace, stages: Stages) -> Dataset:
-    """The data set that is named if its file is there, else a rendered stand-in of domain real."""
+def _data(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
+    """The data set that is named if its file is there, else a rendered stand-in of domain real;
+    and whether it is that stand-in."""
     folder, name = args.data or paths.data_folder(), args.dataset or paths.dataset_name()
     # Who names a data set on the command line wants that one, or to hear that it is missing.
     if args.dataset or args.data or find_file(folder, name)[1]:
-        return open_dataset(folder, name)
+        return open_dataset(folder, name), False
     log.info("no %s in %s: using a stand-in for mpi3d_real, rendered here", name, folder)
     from submission.standin import write_stand_in  # compiles the renderer
 
@@ -61,4 +62,4 @@ def _data(args: argparse.Namespace, stages: Stages) -> Dataset:
     if not path.exists():
         with stages.stage("rendering"):
             write_stand_in(folder, "real", args.axis_steps, SEED)
-    return open_file(path, "mpi3d_real")
+    return open_file(path, "mpi3d_real"), True

@@ -1,9 +1,13 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception that stands for a user's mistake, and the one that another seed may not meet."""
 
 
 class UserError(Exception):
     """Something the user can mend: its text is one sentence that says what is wrong, where,
     and what to do. The command line prints it without a traceback and exits with 2."""
+
+
+class FailedTraining(UserError):
+    """One seed's training came to nothing that can be exported; another seed's may."""
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from submission import udr
 from submission.config import asks_for_groups
+from submission.errors import FailedTraining, first_line
 from submission.separate import train_groups
 from submission.stages import read_csv, write_text
 from submission.vae import encode_features, train_vae
@@ -41,7 +42,8 @@ def learn(
 
     A configuration that binds train_groups is trained by it, every other is one VAE. Several seeds,
     from train_vae.seed on, train in `seed_<seed>` below the folder; the ranking is in udr.json and
-    udr.txt. Called again it goes on from the checkpoints; a seed that is done is not repeated.
+    udr.txt. Called again it goes on from the checkpoints; a seed that is done is not repeated. A
+    seed that comes to nothing is left out, and named in udr.txt.
 
     Args:
         features: float32 (num_images, 512). folder: the run's folder.
@@ -53,9 +55,10 @@ def learn(
 
     Returns:
         (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many seeds
-        are trained.
+        are trained or left out.
 
     Raises:
+        FailedTraining: every seed came to nothing.
         UserError, Stopped: see train_vae.
     """
     first: int = gin.query_parameter("train_vae.seed")
@@ -68,14 +71,15 @@ def learn(
             # An earlier run's of this name, exported: its seeds would count as trained here.
             shutil.rmtree(below, ignore_errors=True)
     slowest = 0.0
-    codes: list[np.ndarray] = []
+    codes: dict[int, np.ndarray] = {}
+    failed: dict[int, FailedTraining] = {}
 
     def train(seed: int) -> nn.Module:
         below = folder / f"seed_{seed}"
         below.mkdir(exist_ok=True)
         means = _train(
             features, below, f"{fingerprint}-{seed}", seed,
-            lambda share: on_progress(min((len(codes) + share) / seeds, 1)),
+            lambda share: on_progress(min((len(codes) + len(failed) + share) / seeds, 1)),
         )  # fmt: skip
         write_text(below / _DONE, "all its epochs are in the checkpoint\n")
         return means
@@ -86,15 +90,21 @@ def learn(
         left = slowest - _trained_seconds(folder, seed)
         done = (folder / f"seed_{seed}" / _DONE).exists()
         if until and codes and not done and started + left > until:
-            log.info("%d of %d seeds: another one could end after --hours", len(codes), seeds)
+            log.info("%d of %d seeds: another one could end after --hours", seed - first, seeds)
             break
-        log.info("seed %d (%d of %d)", seed, len(codes) + 1, seeds)
-        codes.append(encode_features(train(seed), sample).cpu().numpy())
+        log.info("seed %d (%d of %d)", seed, seed - first + 1, seeds)
+        try:
+            codes[seed] = encode_features(train(seed), sample).cpu().numpy()
+        except FailedTraining as error:
+            log.warning("seed %d is left out: %s", seed, first_line(error))
+            failed[seed] = error
         # A seed that an earlier call has trained comes from its checkpoint in no time.
         slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
-    best = first + _best(codes, first, folder)
+    if not codes:
+        raise failed[first]
+    best = _best(codes, failed, folder)
     # From its checkpoint, which is there until the model is exported.
-    return train(best), best, len(codes)
+    return train(best), best, len(codes) + len(failed)
 
 
 def _trained_seconds(folder: Path, seed: int) -> float:
@@ -120,33 +130,36 @@ def _train(
     return vae.means().eval()
 
 
-def _best(codes: list[np.ndarray], first: int, folder: Path) -> int:
-    """Ranks the models, writes udr.json and udr.txt, and returns the best one's place.
+def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folder: Path) -> int:
+    """Ranks the models, writes udr.json and udr.txt, and returns the best one's seed.
 
     One model, or two, which agree with each other equally, have no order: the first is taken.
     """
-    pairs = udr.ranking(codes, [udr.informative(own) for own in codes])
+    seeds, ranked = list(codes), list(codes.values())
+    known = [udr.informative(own) for own in ranked]
+    pairs = udr.ranking(ranked, known)
     scores = udr.scores(pairs) if len(codes) > 1 else np.zeros(1)
-    best = int(scores.argmax())
+    best = seeds[int(scores.argmax())]
     sure = udr.confidence(pairs) if len(codes) > 1 else 1.0
     chance = udr.by_chance(pairs) if len(codes) > 2 else []
     as_sure = float(np.mean([one >= sure for one in chance])) if chance else 1.0
     order = np.argsort(-scores, kind="stable")
     lines = ["seed     UDR  informative latents"]
-    lines += [f"{first + i:4d}  {scores[i]:6.3f}  {udr.informative(codes[i]).sum()}" for i in order]
+    lines += [f"{seeds[i]:4d}  {scores[i]:6.3f}  {known[i].sum()}" for i in order]
+    lines += [f"{seed:4d}  left out: {first_line(error)}" for seed, error in failed.items()]
     lines.append(
-        f"Seed {first + best} is exported; it stays first in {sure:.0%} of the draws of other "
+        f"Seed {best} is exported; it stays first in {sure:.0%} of the draws of other "
         f"judges. Dealt to the models at random, the same agreements make a seed as sure in "
         f"{as_sure:.0%} of the deals: "
         + ("an order." if as_sure <= _BY_CHANCE else "this order may be chance.")
         if len(codes) > 2
-        else f"Seed {first + best} is exported, unranked: that takes three seeds, and an order "
+        else f"Seed {best} is exported, unranked: that takes three seeds, and an order "
         "that is more than chance at least four."
     )
     write_text(folder / "udr.txt", "\n".join(lines) + "\n")
     rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]
     record = {
-        "first_seed": first, "udr": scores.tolist(), "best_seed": first + best,
+        "seeds": seeds, "udr": scores.tolist(), "best_seed": best,
         "confidence": sure, "as_sure_by_chance": as_sure, "pairs": rows,
     }  # fmt: skip
     write_text(folder / "udr.json", json.dumps(record, indent=1) + "\n")

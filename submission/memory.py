@@ -53,6 +53,9 @@ TRAINING_EXTRA = 80
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
 # runs), and the metrics' libraries in this process (82 after `import submission.scoring`), in MiB.
 WORKER, SCORING = 200, 150
+# What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
+# before submission.standin is imported.
+RENDERER = 150
 # Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
 # (scoring.ideal_code of the full grid: 162 MiB more than before).
 SCORING_PER_IMAGE = 170
@@ -188,6 +191,7 @@ def plan(
     device: torch.device,
     data_bytes: int = 0,
     scoring: bool = False,
+    rendered: bool = False,
 ) -> Plan:
     """Reckons the stages' peaks under the gin configuration in force, and chooses.
 
@@ -197,6 +201,8 @@ def plan(
         device: on a GPU, features and VAE are there; what the GPU itself needs is not planned.
         data_bytes: size of the data file where it is mapped; counts as address space alone.
         scoring: the run ends with the five metrics.
+        rendered: the data set is a stand-in that this process renders first, or did in an earlier
+            call: a continued run is to be planned as the first was.
 
     Raises:
         UserError: the least that this run needs is more than the limit.
@@ -220,20 +226,19 @@ def plan(
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
 
+    base = (BASE + RENDERER * rendered) * MIB
+
     def extraction(batch: int) -> int:
         working = batch * pixels * BYTES_PER_PIXEL
-        return BASE * MIB + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
+        return base + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
 
     on_cpu = device.type == "cpu"
-    after = BASE * MIB + weights
+    after = base + weights
     training = TRAINING_COPIES * vae_weights + rows * units * BYTES_PER_UNIT
     own = {
         "features": 0,
         "VAE": after + training + num_images * 8 + separation + TRAINING_EXTRA * MIB,
-        "export": BASE * MIB
-        + EXTRACTOR_COPIES * weights
-        + EXPORT_COPIES * vae_weights
-        + separation,
+        "export": base + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights + separation,
         # encode_features takes 4,096 rows at once, and joins its parts.
         "codes": after
         + 3 * vae_weights

@@ -30,20 +30,16 @@ import gin
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
-from scipy.spatial.distance import squareform
-from sklearn.decomposition import FastICA
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from submission.errors import UserError
+from submission.errors import FailedTraining, UserError
 from submission.stages import read_csv, write_csv
 from submission.vae import INACTIVE_KL, encode_features, train_vae
 
 log = logging.getLogger(__name__)
+
+# scikit-learn and SciPy are imported where they are used: they take about 60 MiB of memory, and a
+# run of any other configuration, which reads this module for its parameters, needs none of them.
 
 # Of each component, in what two components tell of each other.
 _BINS = 12
@@ -111,8 +107,8 @@ def train_groups(
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
 
     Raises:
-        UserError: more groups than components, fewer images or dimensions than components, or no
-            latent that carries anything.
+        FailedTraining: fewer than two latents carry anything.
+        UserError: more groups than components, or fewer images or dimensions than components.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))[:sample]
@@ -159,8 +155,11 @@ def train_groups(
         means.append(latent)
         codes.append(z[drawn.to(z.device), 0].cpu().numpy())
     on_progress(1.0)
-    if not means:
-        raise UserError("no latent carries anything: lower beta_at_epoch.beta_end")
+    if len(means) < 2:
+        raise FailedTraining(
+            f"of {len(members)} latents {len(means)} {'carries' if means else 'carry'} "
+            "anything, and the metrics compare two: lower beta_at_epoch.beta_end"
+        )
     told, kept = told_by_others(np.stack(codes, axis=1), redundant)
     for place, row in enumerate(active):
         row["told_by_others"] = round(told[place], 3)
@@ -225,6 +224,9 @@ def independent_components(
     Raises:
         UserError: x has fewer dimensions than that.
     """
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
     centre = x.mean(axis=0, dtype=np.float64)
     centred = x - centre
     variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
@@ -277,6 +279,9 @@ def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[l
     Returns:
         The members of each group, the groups in the order of their first members.
     """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
     tree = linkage(squareform(1 - dependence, checks=False), method="average")
     labels = fcluster(tree, groups, criterion="maxclust").tolist()
     return [[i for i, own in enumerate(labels) if own == label] for label in dict.fromkeys(labels)]
@@ -291,6 +296,9 @@ def gaps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Returns:
         The borders between heaps, ascending; none if there is one heap, or if some overlap.
     """
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
+
     span = np.quantile(values, [0.001, 0.999])
     counts, edges = np.histogram(values, _HEAP_BINS, tuple(span))
     density = gaussian_filter1d(counts.astype(np.float64), _HEAP_BLUR, mode="constant")
@@ -335,6 +343,8 @@ def told_by_others(z: npt.NDArray[np.float32], redundant: float) -> tuple[list[f
         Of each latent, the share of its variance that the others tell (as left out, or at the end),
         and the latents that are left.
     """
+    from sklearn.ensemble import ExtraTreesRegressor
+
     blurred = z + _BLUR * np.random.default_rng(0).normal(size=z.shape)
     told, left = [0.0] * z.shape[1], list(range(z.shape[1]))
     while len(left) > 1:

@@ -118,6 +118,7 @@ def train(
     args: argparse.Namespace,
     stages: Stages,
     scoring: bool = False,
+    rendered: bool = False,
 ) -> memory.Plan:
     """Features, VAE, export. Killed at any moment, the same call goes on where it was; after its
     end it finds the exported model and does nothing, unless args.hours left seeds untrained.
@@ -130,6 +131,7 @@ def train(
         args: config, bindings, weights, device, memory as parsed by the command line.
         stages: collects time and memory.
         scoring: the caller will score afterwards, which must fit into memory, too.
+        rendered: the caller renders its data set, see memory.plan.
 
     Returns:
         The memory plan that the run followed.
@@ -152,7 +154,7 @@ def train(
     log.info("weights: %s, device: %s", args.weights, device)
     mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
     planned = memory.plan(
-        dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring
+        dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring, rendered
     )
     for line in planned.lines():
         log.info(line)

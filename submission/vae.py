@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from submission import signals
 from submission.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.cpu import fast_cpu
-from submission.errors import UserError
+from submission.errors import FailedTraining, UserError
 from submission.progress import progress_bar
 from submission.stages import write_csv
 
@@ -213,8 +213,8 @@ def train_vae(
         The trained VAE in evaluation mode.
 
     Raises:
-        UserError: the loss is not finite, there are fewer than two rows, or the checkpoint is
-            damaged or of another run.
+        FailedTraining: the loss is not finite.
+        UserError: there are fewer than two rows, or the checkpoint is damaged or of another run.
         Stopped: a signal came; the step was finished and saved.
     """
     # Event files are written by the tensorboard package alone; imported here because it is slow
@@ -351,7 +351,7 @@ def _add_scalars(writer: Any, row: Epoch) -> None:
 
 def _stop_if_not_finite(sums: Tensor, t: int, step: int, folder: Path) -> None:
     if not bool(torch.isfinite(sums).all()):
-        raise UserError(
+        raise FailedTraining(
             f"the loss is not finite in epoch {t + 1}, by step {step + 1}: lower "
             f"train_vae.learning_rate or beta_at_epoch.beta_end (the last "
             f"good epoch is in {folder})"

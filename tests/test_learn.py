@@ -5,14 +5,17 @@ import json
 import time
 from pathlib import Path
 
+import gin
 import numpy as np
 import pytest
 import torch
 
 from submission import udr
+from submission.checkpoint import load_checkpoint, save_checkpoint
 from submission.config import load_config
+from submission.errors import FailedTraining
 from submission.learn import learn
-from submission.vae import encode_features
+from submission.vae import encode_features, train_vae
 
 TINY = [
     "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=2",
@@ -32,7 +35,7 @@ def test_the_first_by_udr_is_exported_and_told(features: torch.Tensor, tmp_path:
     means, seed, trained = learn(features, tmp_path, "a run", seeds=3, on_progress=shares.append)
     assert trained == 3
     ranked = json.loads((tmp_path / "udr.json").read_text())
-    assert (ranked["first_seed"], seed) == (5, ranked["best_seed"])
+    assert (ranked["seeds"], seed) == ([5, 6, 7], ranked["best_seed"])
     assert seed - 5 == int(np.argmax(ranked["udr"]))
     assert f"Seed {seed} is exported" in (tmp_path / "udr.txt").read_text()
     assert shares == sorted(shares)
@@ -86,10 +89,57 @@ def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Pa
     assert not list(tmp_path.rglob("group_0"))
 
 
+def test_a_seed_that_comes_to_nothing_is_left_out(
+    features: torch.Tensor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An order whose agreements are those of the other seeds alone; none left is an error."""
+
+    def damage(seed: int) -> None:
+        """Of a checkpoint after the first of two epochs: the weights diverge in the second."""
+        checkpoint = tmp_path / f"seed_{seed}" / "checkpoint.pt"
+        load_config(Path("public.gin"), [*TINY, "train_vae.epochs=1", f"train_vae.seed={seed}"])
+        checkpoint.parent.mkdir()
+        train_vae(features, checkpoint.parent, f"a run-{seed}", seed=seed)
+        state = load_checkpoint(checkpoint, f"a run-{seed}", torch.device("cpu"))
+        assert state is not None
+        state["vae"]["encoder.mean.weight"].fill_(torch.inf)
+        save_checkpoint(checkpoint, f"a run-{seed}", state)
+        load_config(Path("public.gin"), TINY)
+
+    damage(6)
+    _, seed, trained = learn(features, tmp_path, "a run", seeds=4)
+    assert trained == 4
+    assert seed != 6
+    ranked = json.loads((tmp_path / "udr.json").read_text())
+    assert ranked["seeds"] == [5, 7, 8]
+    assert ranked["best_seed"] == seed
+    told = "left out: the loss is not finite in epoch 2"
+    assert f"   6  {told}" in (tmp_path / "udr.txt").read_text()
+    assert f"seed 6 is {told}" in caplog.text
+    # The others' order, without it.
+    codes = []
+    for other in ranked["seeds"]:
+        below = tmp_path / f"seed_{other}"
+        codes.append(
+            encode_features(train_vae(features, below, f"a run-{other}").means(), features)
+        )
+    own = [each.numpy() for each in codes]
+    pairs = udr.ranking(own, [udr.informative(each) for each in own])
+    np.testing.assert_allclose(ranked["udr"], udr.scores(pairs), rtol=1e-6)
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    with gin.unlock_config():
+        gin.bind_parameter("train_vae.learning_rate", 1e30)
+    with pytest.raises(FailedTraining, match="not finite in epoch 1"):
+        learn(features, alone, "a run", seeds=2)
+    assert not (alone / "udr.json").exists()
+
+
 def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> None:
     groups = [
         "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
-        "train_groups.redundant=1.0", "train_vae.epochs=1", "train_vae.batch_size=32",
+        "train_groups.redundant=1.0", "train_vae.epochs=8", "train_vae.batch_size=32",
     ]  # fmt: skip
     load_config(Path("refined.gin"), groups)
     sources = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)

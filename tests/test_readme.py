@@ -84,6 +84,10 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     printed = shell(small)
     assert "STAND-IN" in printed
     assert "2,592 images, grid 6 x 6 x 2 x 3 x 3 x 2 x 2" in " ".join(printed.split())
+    # The plan counts what the renderer leaves in the process.
+    plan = next(line for line in printed.splitlines() if "measured of planned" in line)
+    for stage, had, planned in re.findall(r"(\w+) ([\d,]+) of ([\d,]+)", plan):
+        assert int(had.replace(",", "")) <= int(planned.replace(",", "")), stage
     # Rendering is deterministic, so the thin set's features come from the dry run's cache.
     printed = shell(steps)
     assert "NOT MPI3D" in printed

@@ -282,7 +282,10 @@ def test_sizes_that_cannot_be_are_refused(
     [(["train_groups.components=20"], "vary in fewer than 20 directions"),
      (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
        "train_groups.components=7", "train_groups.groups=2", "train_groups.starts=1"],
-     "no latent carries anything")],
+     "of 2 latents 0 carry anything"),
+     (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
+       "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1"],
+     "of 2 latents 1 carries anything, and the metrics compare two")],
 )  # fmt: skip
 def test_what_cannot_be_taken_apart_is_refused(
     tmp_path: Path, bindings: list[str], said: str
