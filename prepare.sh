@@ -3,27 +3,29 @@
 # In order: the project's own .venv, a python3 that already has them (a container), or a new .venv.
 
 prepare() {
-    local project lock stamp home
-    project="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+    local project lock home venv missing
+    project="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
     # A checkout that belongs to somebody else, or is mounted read-only, gets its files elsewhere;
     # submission/paths.py follows the same rule.
     home="${SUBMISSION_HOME:-$project/scratch}"
-    if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$project" ] && mkdir -p "$home" && [ -w "$home" ]; } 2>/dev/null; then
+    if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$home" ] || { [ ! -e "$home" ] && [ -w "$project" ]; }; }; then
         home="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"
     fi
     export SUBMISSION_HOME="$home"
-    local venv="$project/.venv"
-    [ -w "$project" ] || [ -d "$venv" ] || venv="$home/venv"
 
-    local missing=()
-    for lock in "$@"; do
-        stamp="$lock: $(cksum <"$project/$lock")"
-        grep -qxF "$stamp" "$venv/installed-locks" 2>/dev/null || missing+=("$lock")
+    for venv in "$home/venv" "$project/.venv"; do
+        [ -x "$venv/bin/python" ] || continue
+        missing=
+        for lock in "$@"; do
+            grep -qxF "$lock: $(cksum <"$project/$lock")" "$venv/installed-locks" 2>/dev/null || missing=yes
+        done
+        if [ -z "$missing" ]; then
+            PYTHON="$venv/bin/python"
+            return
+        fi
     done
-    if [ -x "$venv/bin/python" ] && [ ${#missing[@]} -eq 0 ]; then
-        PYTHON="$venv/bin/python"
-        return
-    fi
+    # Somebody else's is left alone, whatever it has.
+    [ -w "$project" ] && { [ ! -e "$venv" ] || [ -w "$venv" ]; } || venv="$home/venv"
     if command -v python3 >/dev/null && (cd "$project" && python3 - "$@") <<'EOF'; then
 import importlib.metadata, sys
 if sys.version_info[:2] != (3, 11):
@@ -57,9 +59,13 @@ EOF
         echo "error: no Python 3.11 found: install it (python3.11 with its venv module) and run this again" >&2
         exit 2
     fi
-    echo "installing the packages of ${missing[*]} into $venv (once; 6 GB, a few minutes)" >&2
-    [ -x "$venv/bin/python" ] || "$base" -m venv "$venv" || prepare_failed "$venv"
-    for lock in "${missing[@]}"; do
+    echo "installing the packages of $* into $venv (once; 6 GB, a few minutes)" >&2
+    # Made again if it was interrupted before it had pip.
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$base" -m venv "$venv" || prepare_failed "$venv"
+    # The lock files share packages, and one that was installed before another's earlier state is
+    # none any more: so all are installed, which takes seconds where they are there.
+    rm -f "$venv/installed-locks"
+    for lock in "$@"; do
         "$venv/bin/python" -m pip install --quiet --no-deps -r "$project/$lock" || prepare_failed "$venv"
         echo "$lock: $(cksum <"$project/$lock")" >>"$venv/installed-locks"
     done

@@ -2,7 +2,7 @@
 # On the evaluation server (AICROWD_IS_GRADING set): features, VAE, export.
 # Anywhere else: the local dry run, down to the five scores. Options: ./run.sh --help
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 source "$here/prepare.sh"
 prepare requirements.lock
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"

@@ -114,6 +114,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"unknown stage {unknown[0]!r} in --stages: choose from {','.join(STAGES)}")
     if args.repeats < 1:
         raise UserError(f"--repeats is {args.repeats}, it must be at least 1")
+    if args.images < 1 or args.steps < 1:
+        raise UserError(
+            f"--images is {args.images} and --steps {args.steps}: ask for at least 1 of each"
+        )
     work = paths.home() / "benchmarks"
     out = args.out or work
     for folder in (work, out):
@@ -343,6 +347,8 @@ def _machine() -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text())
+        if not isinstance(report, dict) or not {"data", "machine", "stages"} <= report.keys():
+            raise ValueError("of another form")
     except OSError as error:
         raise UserError(f"no file {path}: give --table the JSON file of a run") from error
     except ValueError as error:

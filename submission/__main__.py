@@ -7,7 +7,9 @@ is named, so that `--help` is quick.
 import argparse
 import errno
 import importlib
+import io
 import logging
+import os
 import sys
 
 from submission.errors import UserError, first_line
@@ -31,12 +33,14 @@ COMMANDS = {
 # What a path or a disk of the user's leads to; any other OSError is a fault of this program.
 _USERS_ERRNO = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT,
-    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EFBIG,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
+    errno.EFBIG,
 )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs one command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 141 if
+    whoever reads the output has closed it."""
     parser = argparse.ArgumentParser(
         prog="python -m submission", description=__doc__.split("\n")[0]
     )
@@ -47,10 +51,18 @@ def main(argv: list[str] | None = None) -> int:
         if argv and argv[0] == name:
             importlib.import_module(module_name).add_arguments(sub)
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a tick gets a question mark
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("submission").setLevel(logging.INFO)
     try:
         importlib.import_module(COMMANDS[args.command][0]).run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has had enough (`| head`); nothing is left to be flushed at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except UserError as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from submission import arguments, memory, paths
-from submission.config import asks_for_groups, load_config, refuse_missing
+from submission.config import asks_for_groups, load_config, refuse_unfit
 from submission.data import SIZES_BY_COUNT, find_file, open_file
 from submission.errors import UserError
 from submission.extractor import FEATURE_SIZE, SHIPPED_WEIGHTS, check_sha256, load_extractor
@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
 def _checks(args: argparse.Namespace) -> Iterator[Check]:
     limit = memory.Limit(memory.parse_bytes(args.memory), "--memory")
     revision = f"refs/tags/{args.tag}" if args.tag else "HEAD"
+    _git("rev-parse", "--git-dir")  # no git, no repository, somebody else's: said as git says it
     try:
         commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
     except UserError as error:
@@ -188,8 +189,9 @@ def _clean(commit: str) -> Check:
 def _not_evaluated(commit: str, url: str | None) -> Check:
     name = "not evaluated before"
     folders = [paths.home()]
-    if url and Path(url.removeprefix("file://")).is_dir():
-        folders.append(Path(url.removeprefix("file://")))
+    # A relative one is meant from the repository, wherever the check is called.
+    if url and (remote := paths.PROJECT / url.removeprefix("file://")).is_dir():
+        folders.append(remote)
     for board in (folder / "leaderboard.json" for folder in folders):
         if not board.is_file():
             continue
@@ -257,7 +259,7 @@ def _sizes(commit: str, url: str | None) -> Check:
 
 def _resources(args: argparse.Namespace, limit: memory.Limit) -> Iterator[Check]:
     load_config(args.config, args.bindings)
-    refuse_missing()
+    refuse_unfit()
     device = pick_device("auto")
     dataset_name = args.dataset or paths.dataset_name()
     known, file = find_file(args.data or paths.data_folder(), dataset_name)

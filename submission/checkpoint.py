@@ -105,8 +105,9 @@ def continuing(path: Path) -> Iterator[None]:
 
 def _foreign(path: Path) -> str:
     return (
-        f"{path} is of another configuration, start, data or number of processes: repeat that "
-        "run's command to continue it, delete it, or choose another folder (--name, --out)"
+        f"{path} is of another configuration, weights, data, number of seeds or of processes: "
+        "repeat that run's command to continue it, delete it, or choose another folder (--name, "
+        "--out)"
     )
 
 

@@ -51,6 +51,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _whole(1)(value),
         "a whole number of at least 1, or None",
     ),
+    "several": (_whole(2), "a whole number in 2..2147483647"),
     "whole": (_whole(0), "a whole number in 0..2147483647"),
     "rate": (_number(1e-30), "a finite number above 0"),
     "rate or none": (
@@ -59,7 +60,10 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "weight": (_number(0), "a finite number of at least 0"),
     "share": (_number(0, 1), "a number in 0..1"),
-    "shares": (_several(_number(0, 1)), "numbers in 0..1 in brackets"),
+    "shares": (
+        lambda value: _several(_number(0, 1), 3)(value) and sum(value) > 0,
+        "three numbers in 0..1 in brackets, not all of them 0",
+    ),
     "betas": (_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets"),
     "widths": (_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
     "maps": (_several(_whole(1, 2**20), 5), "five whole numbers in 1..1048575 in brackets"),
@@ -100,7 +104,7 @@ _PARAMETERS = {
         "sample": "count", "starts": "count",
     },
     "train_vae": {
-        "batch_size": "count", "betas": "betas", "epochs": "count", "learning_rate": "rate",
+        "batch_size": "several", "betas": "betas", "epochs": "count", "learning_rate": "rate",
         "optimizer": "optimizer", "seed": "whole",
     },
 }  # fmt: skip
@@ -215,18 +219,25 @@ def _refuse_wrong_values() -> None:
         raise UserError(f"VAE.latents is {latents}, it must be at least 2: the metrics compare two")
 
 
-def refuse_missing() -> None:
-    """Refuses a configuration of a training that leaves a parameter without a value.
+_TRAINING = (
+    "Extractor", "extract_features", "VAE", "Encoder", "Decoder", "elbo_loss", "beta_at_epoch",
+    "train_vae",
+)  # fmt: skip
+_FINETUNING = (
+    "Extractor", "Network", "start_network", "open_source", "file_source", "rendered_source",
+    "finetune",
+)  # fmt: skip
+
+
+def refuse_unfit() -> None:
+    """Refuses a configuration that is not one of a training (features, VAE or groups).
 
     Raises:
-        UserError: the first parameter that nothing binds.
+        UserError: the first parameter that nothing binds, or the first binding that has no part
+            in it, as a metric's or one within a scope.
     """
-    functions = [
-        "Extractor", "extract_features", "VAE", "Encoder", "Decoder", "elbo_loss", "beta_at_epoch",
-        "train_vae",
-    ]  # fmt: skip
-    if asks_for_groups():
-        functions.append("train_groups")
+    functions = (*_TRAINING, "train_groups") if asks_for_groups() else _TRAINING
+    refuse_foreign(functions)
     for function in functions:
         for parameter in _PARAMETERS[function]:
             if not _is_bound(f"{function}.{parameter}"):
@@ -234,6 +245,25 @@ def refuse_missing() -> None:
                     f"{function}.{parameter} has no value: bind it, as the files in "
                     "submission/configs do"
                 )
+
+
+def refuse_foreign(functions: Sequence[str] = _FINETUNING) -> None:
+    """Refuses bindings that would do nothing.
+
+    Args:
+        functions: those that are called; by default finetuning's.
+
+    Raises:
+        UserError: a binding of another function, or one within a scope.
+    """
+    for statement in _bindings(gin.config_str()):
+        function = statement.selector.rpartition(".")[2]
+        if statement.scope or function not in functions:
+            name = "/".join(filter(None, (statement.scope, f"{function}.{statement.arg_name}")))
+            raise UserError(
+                f"{name} has no part in this command: leave it out (bindings are of "
+                f"{', '.join(functions)})"
+            )
 
 
 def asks_for_groups() -> bool:

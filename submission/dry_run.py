@@ -4,7 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from submission import events, memory, paths, signals, train
+from submission import events, memory, paths, scoring, signals, train
+from submission.config import load_config, refuse_unfit
 from submission.data import Dataset, find_file, open_dataset, open_file
 from submission.score import add_scoring_arguments, score_run
 from submission.stages import Stages
@@ -34,6 +35,10 @@ def run(args: argparse.Namespace) -> None:
         return
     args.config = args.config or Path("dry_run.gin")
     args.name = args.name or "dry_run"
+    # What is mistyped is heard of now, not after the rendering or the training.
+    scoring.chosen(args.metrics)
+    load_config(args.config, args.bindings)
+    refuse_unfit()
     folder = paths.run_folder(args.name)
     stages = Stages()
     with signals.stoppable(), train.working_in(folder):

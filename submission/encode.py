@@ -104,7 +104,7 @@ def call_model(
         raise UserError(
             f"{name} does not take images {tuple(images.shape)}: export it again"
         ) from error
-    if not isinstance(codes, Tensor) or codes.layout != torch.strided:
+    if not isinstance(codes, Tensor) or codes.layout != torch.strided or codes.is_meta:
         what = type(codes).__name__
     elif codes.ndim != 2 or len(codes) != len(images) or codes.shape[1] == 0:
         what = str(tuple(codes.shape))

@@ -6,6 +6,8 @@ in the container only, and of what it wrote only the exported file is read, as T
 """
 
 import argparse
+import csv
+import io
 import json
 import os
 import shutil
@@ -22,7 +24,7 @@ from typing import IO, Any
 
 import torch
 
-from submission import leaderboard, paths, scoring
+from submission import leaderboard, paths, scoring, signals
 from submission.data import Dataset, open_dataset, verify
 from submission.encode import codes_of
 from submission.errors import UserError, first_line
@@ -52,6 +54,7 @@ class Evaluation:
 
     args: argparse.Namespace
     dataset: Dataset
+    data_md5: str
     folder: Path
     log: IO[bytes]
 
@@ -115,21 +118,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the leaderboard; exit code 1 if the submission failed."""
-    parse_bytes(args.memory)
-    if not 0 < args.hours < 10_000:
-        raise UserError(f"--hours {args.hours:g} must be above 0 and below 10,000")
-    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    dataset = refuse_arguments(args)
     commit = tagged_commit(args.repo, args.tag)
-    board = args.leaderboard or paths.home() / "leaderboard.json"
+    board = _board(args)
     if args.once and (tags := [r["tag"] for r in leaderboard.read(board) if r["commit"] == commit]):
         print(f"{args.tag}: its commit {commit[:10]} was evaluated already, as {tags[0]}")
         return
-    leaderboard.read(board)  # a file that is none is refused before hours of work, not after
     if not args.no_container and not engine_answers():
         raise UserError(
             "no Docker engine answers here: start one, or add --no-container (a fresh clone on "
             "this machine, without the image and without its isolation)"
         )
+    data_md5 = verify(dataset)
     now = datetime.now(UTC)
     stem = f"{str(args.tag).replace('/', '_')}-{now:%Y%m%dT%H%M%S}"
     folder = paths.home().resolve() / "evaluations" / stem
@@ -146,8 +146,11 @@ def run(args: argparse.Namespace) -> None:
     }
     stages = Stages()
     print(f"{args.tag} ({commit[:10]}) on {dataset.description}\nlog: {row['log']}", flush=True)
-    with open(folder / "log.txt", "wb") as log:
-        evaluation = Evaluation(args, dataset, folder, log)
+    with (
+        open(folder / "log.txt", "wb") as log,
+        signals.cleared_away("this evaluation has no row; the same command begins anew"),
+    ):
+        evaluation = Evaluation(args, dataset, data_md5, folder, log)
         try:
             row["scores"] = _evaluate(evaluation, commit, stages)
             row |= {"status": "ok", "reason": ""}
@@ -162,6 +165,31 @@ def run(args: argparse.Namespace) -> None:
     if row["status"] != "ok":
         print(f"\n{args.tag} failed: {row['reason']}\nlog: {row['log']}", file=sys.stderr)
         sys.exit(1)
+
+
+def refuse_arguments(args: argparse.Namespace) -> Dataset:
+    """Everything about the arguments that can be wrong is so now, not after hours of work.
+
+    Returns:
+        The data set that they name.
+
+    Raises:
+        UserError: the first that is.
+    """
+    parse_bytes(args.memory)
+    if not 0 < args.hours < 10_000:
+        raise UserError(f"--hours {args.hours:g} must be above 0 and below 10,000")
+    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    scoring.check_grid(dataset.factor_sizes)
+    pick_device(args.device)
+    paths.make_folder(_board(args).parent, "name another --leaderboard file")
+    leaderboard.read(_board(args))
+    paths.make_folder(paths.cache_folder(), "set SUBMISSION_CACHE to a folder that can")
+    return dataset
+
+
+def _board(args: argparse.Namespace) -> Path:
+    return args.leaderboard or paths.home() / "leaderboard.json"
 
 
 def _evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, float]:
@@ -181,7 +209,7 @@ def _evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, 
     args = evaluation.args
     args.metrics = ",".join(scoring.METRICS)
     try:
-        codes_of(model, evaluation.dataset, verify(evaluation.dataset), device)
+        codes_of(model, evaluation.dataset, evaluation.data_md5, device)
     except (UserError, ValueError, RuntimeError) as error:
         raise Failure(
             "bad codes", "over all images the model gives NaN, infinity or unlike shapes: "
@@ -284,9 +312,11 @@ def _run_in_container(evaluation: Evaluation, stages: Stages) -> None:
             "docker", "run", "--name", name, "--network", name, "--log-driver", "none",
             "--memory", memory, "--memory-swap", memory,
             "--security-opt", "no-new-privileges",
-            "--mount", f"type=bind,source={data},readonly,"
-            f"target=/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz",
-            "--mount", f"type=bind,source={evaluation.output},target=/output",
+            "--mount", _fields(
+                "type=bind", f"source={data}", "readonly",
+                f"target=/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz",
+            ),
+            "--mount", _fields("type=bind", f"source={evaluation.output}", "target=/output"),
             *(["--gpus", args.gpus] if args.gpus else []),
             *(word for item in environment.items() for word in ("--env", "=".join(item))),
             image,
@@ -299,8 +329,22 @@ def _run_in_container(evaluation: Evaluation, stages: Stages) -> None:
         finally:
             state = _docker("inspect", "--format", "{{json .State}}", name).stdout
             _docker("rm", "--force", "--volumes", name)
+    if code == 125:  # Docker's own: there was no run
+        said = [line for line in _lines(evaluation) if line.startswith("docker: ")]
+        raise UserError(f"docker run: {(said or ['see the log'])[-1].removeprefix('docker: ')}")
     killed = code != 0 and bool(state.strip()) and json.loads(state)["OOMKilled"]
     _judge(evaluation, code, killed, events)
+
+
+def _fields(*fields: str) -> str:
+    """One line of CSV, which is what --mount takes: a path may have a comma."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
+def _lines(evaluation: Evaluation) -> list[str]:
+    return (evaluation.folder / "log.txt").read_text(errors="replace").splitlines()
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -418,5 +462,12 @@ def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
                 "wrong shape", f"on {len(batch)} images the model answers {shape}, "
                 f"not ({len(batch)}, C)",
             )  # fmt: skip
-        if not torch.isfinite(codes).all():
+        try:
+            finite = bool(torch.isfinite(codes).all())
+        except RuntimeError as error:
+            raise Failure(
+                "wrong shape", "the model answers a tensor that is no plain array (sparse, "
+                "quantized, or without values)",
+            ) from error  # fmt: skip
+        if not finite:
             raise Failure("NaN", "the model answers NaN or infinity")

@@ -38,7 +38,7 @@ from torchvision.models import VGG19_BN_Weights
 
 from submission import arguments, paths, scene, signals
 from submission.checkpoint import continuing, load_checkpoint, save_checkpoint
-from submission.data import Dataset, open_dataset
+from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.errors import UserError
 from submission.extractor import (
     FEATURE_SIZE,
@@ -163,12 +163,14 @@ class Source:
         epoch: number of an epoch, from 0 -> its images' numbers in the order of training.
         validation: the numbers of images that are in no epoch.
         description: what the images are, for the weight file.
+        identity: what makes these images others of the same description: the files' md5.
     """
 
     load: Callable[[Numbers], Batch]
     epoch: Callable[[int], Numbers]
     validation: Numbers
     description: str
+    identity: str = ""
 
 
 @gin.configurable(denylist=["folder"])
@@ -195,7 +197,8 @@ def file_source(
         validation_images: use only this many of the rest, None for all.
 
     Raises:
-        UserError: a file that is missing, compressed, or not of the 2019 grid.
+        UserError: a file that is missing, compressed, damaged, or not of the 2019 grid, or a share
+            that leaves none to validate.
     """
     files = [open_dataset(folder, name) for name in datasets]
     arrays = [file.array() for file in files]
@@ -220,6 +223,16 @@ def file_source(
             images[here], factors[here] = arrays[i][rows], labels(file, rows)
         return images, factors
 
+    if not sum(map(len, validation)):
+        raise UserError(
+            f"file_source.training_share is {training_share}, which leaves no image to validate "
+            "on: lower it"
+        )
+    md5s = []
+    for file in files:
+        md5s.append(verify(file, progress=_rank() == 0))
+        if warning := md5_warning(file, md5s[-1]):
+            log.warning(warning)
     trained_on = np.concatenate(training)
     rest = np.random.default_rng([seed, len(files)]).permutation(np.concatenate(validation))
     return Source(
@@ -227,6 +240,7 @@ def file_source(
         lambda epoch: np.random.default_rng([seed, len(files) + 1, epoch]).permutation(trained_on),
         rest[:validation_images],
         "; ".join(file.description for file in files) + f"; {training_share:.0%} of each",
+        " ".join(md5s),
     )
 
 
@@ -473,6 +487,10 @@ def finetune(
                 write_csv(folder / "finetune.csv", history)
                 write_weights(network, folder, metadata | {"validation": json.dumps(row)})
             _save(checkpoint, fingerprint, network, optim, done, total, history)
+    files = [folder / name for name in (SHIPPED_WEIGHTS.name, SHIPPED_HEADS.name)]
+    if rank == 0 and not all(file.exists() for file in files):
+        # Called again after its end, where somebody has moved them away.
+        write_weights(network, folder, metadata | {"validation": json.dumps(history[-1])})
     return history
 
 
@@ -803,13 +821,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The `finetune` command, by itself or under torchrun (one process per GPU)."""
-    from submission.config import load_config  # here: that module imports this one
+    from submission.config import load_config, refuse_foreign  # here: they import this module
 
     load_config(args.config, args.bindings)
+    refuse_foreign()
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal():
         raise UserError(f"WORLD_SIZE is {processes!r}, torchrun sets it to a number: unset it")
     parallel = int(processes) > 1
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if parallel else ():
+        if not os.environ.get(name):
+            raise UserError(
+                f"WORLD_SIZE is {processes} and {name} is not set: start it by torchrun, or unset "
+                "WORLD_SIZE"
+            )
     device_name = args.device
     if parallel and device_name in ("auto", "cuda") and torch.cuda.is_available():
         device_name = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -819,7 +844,7 @@ def run(args: argparse.Namespace) -> None:
     if parallel:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        args.out.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(args.out, "name another --out")
         with (
             signals.stoppable(),
             locked(args.out / ".lock", "wait for it, or give this one another --out")
@@ -845,7 +870,9 @@ def _finetune_in(args: argparse.Namespace, device: torch.device) -> None:
         "config": gin.config_str(),
         "made_by": f"python -m submission finetune, torch {torch.__version__}",
     }
-    parts = [metadata["start"], metadata["images"], metadata["config"], str(_world())]
+    parts = [
+        metadata["start"], metadata["images"], source.identity, metadata["config"], str(_world())
+    ]  # fmt: skip
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if _rank() == 0:
         log.info("images: %s", source.description)

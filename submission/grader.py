@@ -29,7 +29,6 @@ protected-mode no
 save ""
 appendonly no
 maxmemory 64mb
-dir {folder}
 user default on nopass ~* -@all +@connection +keys +lpush +brpop
 """
 
@@ -67,10 +66,10 @@ def grader(host: str, folder: Path) -> Iterator[tuple[int, Events]]:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     configuration = folder / "redis.conf"
-    configuration.write_text(_CONFIGURATION.format(host=host, port=port, folder=folder))
+    configuration.write_text(_CONFIGURATION.format(host=host, port=port))
     events, stop = Events(), threading.Event()
     with open(folder / "redis.log", "wb") as log:
-        server = subprocess.Popen([program, configuration], stdout=log, stderr=log)
+        server = subprocess.Popen([program, configuration.name], cwd=folder, stdout=log, stderr=log)
     thread = threading.Thread(target=_listen, args=(host, port, events, stop), daemon=True)
     try:
         _wait_until_up(server, host, port, folder)

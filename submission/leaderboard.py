@@ -37,7 +37,7 @@ def read(path: Path) -> list[Row]:
 def append(path: Path, row: Row) -> list[Row]:
     """Adds a row and returns all; the file is the old or the new one at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(path.name + ".lock")):
+    with locked(path.with_name(path.name + ".lock"), wait=True):
         rows = [*read(path), row]
         write_text(path, json.dumps(rows, indent=2, allow_nan=False) + "\n")
     return rows

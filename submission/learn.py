@@ -3,9 +3,11 @@ of several."""
 
 import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import gin
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 _RANKED_ON = 10_000
 # In a seed's folder, as long as that has a checkpoint: it is trained to its end.
 _DONE = "trained.txt"
+# In a seed's folder: it has come to nothing. The fingerprint, and why.
+_FAILED = "failed.txt"
 # Up to this share of random deals that are as sure, the log speaks of an order.
 _BY_CHANCE = 0.05
 
@@ -50,7 +54,7 @@ def learn(
         fingerprint: what the run is made of.
         seeds: how many.
         until: no further seed is begun that would, at the pace of the slowest, end after this time
-            (of time.monotonic); the first always is.
+            (of time.monotonic); the first always is, and what an earlier call has trained counts.
         on_progress: called with the share done, 0..1.
 
     Returns:
@@ -67,7 +71,10 @@ def learn(
     rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
     sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
     for below in folder.glob("seed_*"):
-        if not any(below.rglob("checkpoint.pt")):
+        number = re.fullmatch(r"seed_(\d+)", below.name)
+        if not number or any(below.rglob("checkpoint.pt")):
+            continue
+        if _failure(below, f"{fingerprint}-{number[1]}") is None:
             # An earlier run's of this name, exported: its seeds would count as trained here.
             shutil.rmtree(below, ignore_errors=True)
     slowest = 0.0
@@ -81,23 +88,29 @@ def learn(
             features, below, f"{fingerprint}-{seed}", seed,
             lambda share: on_progress(min((len(codes) + len(failed) + share) / seeds, 1)),
         )  # fmt: skip
+        codes[seed] = encode_features(means, sample).cpu().numpy()
         write_text(below / _DONE, "all its epochs are in the checkpoint\n")
         return means
 
     for seed in range(first, first + seeds):
         started = time.monotonic()
+        below = folder / f"seed_{seed}"
+        if before := _failure(below, f"{fingerprint}-{seed}"):
+            failed[seed] = before
+            continue
         # What is in a checkpoint need not be trained again.
         left = slowest - _trained_seconds(folder, seed)
-        done = (folder / f"seed_{seed}" / _DONE).exists()
-        if until and codes and not done and started + left > until:
-            log.info("%d of %d seeds: another one could end after --hours", seed - first, seeds)
-            break
+        if until and seed > first and not (below / _DONE).exists() and started + left > until:
+            log.info("seed %d is not begun: it could end after --hours", seed)
+            continue
         log.info("seed %d (%d of %d)", seed, seed - first + 1, seeds)
         try:
-            codes[seed] = encode_features(train(seed), sample).cpu().numpy()
+            train(seed)
         except FailedTraining as error:
-            log.warning("seed %d is left out: %s", seed, first_line(error))
-            failed[seed] = error
+            # Its text alone: it holds what was trained, through its traceback.
+            failed[seed] = FailedTraining(first_line(error))
+            log.warning("seed %d is left out: %s", seed, failed[seed])
+            write_text(below / _FAILED, f"{fingerprint}-{seed}\n{failed[seed]}\n")
         # A seed that an earlier call has trained comes from its checkpoint in no time.
         slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
     if not codes:
@@ -105,6 +118,14 @@ def learn(
     best = _best(codes, failed, folder)
     # From its checkpoint, which is there until the model is exported.
     return train(best), best, len(codes) + len(failed)
+
+
+def _failure(folder: Path, fingerprint: str) -> FailedTraining | None:
+    """What an earlier call found of a seed that came to nothing."""
+    with suppress(OSError):
+        of, _, why = (folder / _FAILED).read_text().strip().partition("\n")
+        return FailedTraining(why) if of == fingerprint else None
+    return None
 
 
 def _trained_seconds(folder: Path, seed: int) -> float:
@@ -133,26 +154,35 @@ def _train(
 def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folder: Path) -> int:
     """Ranks the models, writes udr.json and udr.txt, and returns the best one's seed.
 
-    One model, or two, which agree with each other equally, have no order: the first is taken.
+    One model, or two, which agree with each other equally, have no order: the first is taken. A
+    model of fewer than two latents that carry anything, which the metrics cannot compare, is not
+    ranked where there is a better one.
     """
-    seeds, ranked = list(codes), list(codes.values())
+    carrying = {seed: int(udr.informative(own).sum()) for seed, own in codes.items()}
+    seeds = [seed for seed in codes if carrying[seed] > 1] or list(codes)
+    left_out = {seed: str(error) for seed, error in failed.items()} | {
+        seed: f"of {codes[seed].shape[1]} latents {carrying[seed]} carry anything"
+        for seed in codes
+        if seed not in seeds
+    }
+    ranked = [codes[seed] for seed in seeds]
     known = [udr.informative(own) for own in ranked]
     pairs = udr.ranking(ranked, known)
-    scores = udr.scores(pairs) if len(codes) > 1 else np.zeros(1)
+    scores = udr.scores(pairs) if len(seeds) > 1 else np.zeros(1)
     best = seeds[int(scores.argmax())]
-    sure = udr.confidence(pairs) if len(codes) > 1 else 1.0
-    chance = udr.by_chance(pairs) if len(codes) > 2 else []
+    sure = udr.confidence(pairs) if len(seeds) > 1 else 1.0
+    chance = udr.by_chance(pairs) if len(seeds) > 2 else []
     as_sure = float(np.mean([one >= sure for one in chance])) if chance else 1.0
     order = np.argsort(-scores, kind="stable")
     lines = ["seed     UDR  informative latents"]
     lines += [f"{seeds[i]:4d}  {scores[i]:6.3f}  {known[i].sum()}" for i in order]
-    lines += [f"{seed:4d}  left out: {first_line(error)}" for seed, error in failed.items()]
+    lines += [f"{seed:4d}  left out: {why}" for seed, why in sorted(left_out.items())]
     lines.append(
         f"Seed {best} is exported; it stays first in {sure:.0%} of the draws of other "
         f"judges. Dealt to the models at random, the same agreements make a seed as sure in "
         f"{as_sure:.0%} of the deals: "
         + ("an order." if as_sure <= _BY_CHANCE else "this order may be chance.")
-        if len(codes) > 2
+        if len(seeds) > 2
         else f"Seed {best} is exported, unranked: that takes three seeds, and an order "
         "that is more than chance at least four."
     )

@@ -12,19 +12,22 @@ from submission.errors import UserError
 
 
 @contextmanager
-def locked(path: Path, remedy: str = "wait for it, then repeat this command") -> Iterator[None]:
+def locked(
+    path: Path, remedy: str = "wait for it, then repeat this command", wait: bool = False
+) -> Iterator[None]:
     """Holds an advisory lock on `path`, which the kernel drops with the process, killed or not.
 
     Args:
         path: `<what is locked>.lock`, or `.lock` in a folder that is.
         remedy: what the user can do while another process holds it.
+        wait: until the other one is done, for what takes a moment.
 
     Raises:
         UserError: another process holds it.
     """
     with open(path, "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             what = path.parent if path.name == ".lock" else path.with_suffix("")
             raise UserError(f"another run is working on {what}: {remedy}") from error

@@ -51,8 +51,9 @@ BYTES_PER_UNIT = 16
 # TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
 TRAINING_EXTRA = 80
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
-# runs), and the metrics' libraries in this process (82 after `import submission.scoring`), in MiB.
-WORKER, SCORING = 200, 150
+# runs), and the metrics' and the picture's libraries in this process (448 of own memory after
+# `import submission.dry_run` where `import submission.train` has 371), in MiB.
+WORKER, SCORING = 200, 80
 # What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
 # before submission.standin is imported.
 RENDERER = 150
@@ -226,7 +227,7 @@ def plan(
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
 
-    base = (BASE + RENDERER * rendered) * MIB
+    base = (BASE + SCORING * scoring + RENDERER * rendered) * MIB
 
     def extraction(batch: int) -> int:
         working = batch * pixels * BYTES_PER_PIXEL
@@ -248,8 +249,8 @@ def plan(
         + TRAINING_EXTRA * MIB,
     }
     if scoring:
-        fixed = SCORING + WORKER * min(joblib.cpu_count(), 7)
-        own["scoring"] = after + 4 * codes + num_images * SCORING_PER_IMAGE + fixed * MIB
+        workers = WORKER * min(joblib.cpu_count(), 7) * MIB
+        own["scoring"] = after + 4 * codes + num_images * SCORING_PER_IMAGE + workers
 
     mapped = data_bytes + features if limit.address_space else 0
     room = limit.bytes - CODE * MIB - mapped
@@ -271,7 +272,7 @@ def plan(
         if stage == "features" and configured > 1:
             remedy += ", or a smaller extract_features.batch_size"
         elif stage == "VAE":
-            remedy += ", or smaller Encoder.widths and Decoder.widths"
+            remedy += ", or a smaller train_vae.batch_size, Encoder.widths and Decoder.widths"
         elif stage == "scoring":
             remedy += ", or train without scoring (python -m submission train)"
         raise UserError(

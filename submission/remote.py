@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Makes the repository, or renews the hook of one made before.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, or `evaluate` would refuse the options.
     """
     folder = args.folder.resolve()
     hook = folder / "hooks" / "post-receive"
@@ -48,10 +48,12 @@ def run(args: argparse.Namespace) -> None:
     # A slip in the options should show now, not at the push.
     parser = argparse.ArgumentParser(prog="python -m submission remote DIR")
     evaluate.add_arguments(parser)
-    parser.parse_args([*command[5:], "--tag", "submission-"])
+    evaluate.refuse_arguments(parser.parse_args([*command[5:], "--tag", "submission-"]))
     made = evaluate.git("init", "--quiet", "--bare", str(folder))
     if made.returncode != 0:
         raise UserError(f"{folder} cannot be made: {made.stderr.strip()}")
+    # A global core.hooksPath would have the push run other hooks, or none.
+    evaluate.git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
     text = _HOOK.format(
         folder=shlex.quote(os.getcwd()),
         project=shlex.quote(str(paths.PROJECT)),

@@ -188,6 +188,11 @@ def read_run(folder: Path) -> Run:
         made_of = {"weights": "", "seeds": 1, "trained": 1}
         if file.is_file():
             made_of |= json.loads(file.read_text())
+        if "unfinished" in made_of:
+            raise UserError(
+                f"{folder} has been trained anew and not to the end: its scores are of the model "
+                "before, its curves are not; repeat the command that trains it"
+            )
         file = udr
         ranked = file.read_text() if file.is_file() else ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -502,7 +507,8 @@ def _made_of(run: Run) -> set[tuple[str, str]]:
     if said["weights"]:
         found.add(("--weights", f"SHA-256 {said['weights'][:8]}..."))
     if said["seeds"] > 1:
-        found.add(("--seeds", f"{said['seeds']}, the first by UDR of {said['trained']}"))
+        trained = f" ({said['trained']} trained)" if said["trained"] < said["seeds"] else ""
+        found.add(("--seeds", f"{said['seeds']}{trained}, the first by UDR"))
     return found
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from submission import paths, scoring
 from submission.data import Dataset, open_dataset, verify
 from submission.encode import codes_of
-from submission.errors import UserError
 from submission.export import load
 from submission.extractor import check_sha256
 from submission.features import pick_device
@@ -79,11 +78,7 @@ def score_run(
     Raises:
         UserError: no model, a metric unknown, or codes that cannot be scored.
     """
-    metrics = tuple(dict.fromkeys(name.strip() for name in args.metrics.split(",")))
-    if unknown := [name for name in metrics if name not in scoring.METRICS]:
-        raise UserError(
-            f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(scoring.METRICS)}"
-        )
+    metrics = scoring.chosen(args.metrics)
     scoring.check_grid(dataset.factor_sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
     scoring.load_settings(quick=args.quick)

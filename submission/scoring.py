@@ -164,6 +164,20 @@ def bound_settings() -> dict[str, Any]:
     return settings
 
 
+def chosen(metrics: str) -> tuple[str, ...]:
+    """The metrics of a comma-separated list, each once.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in metrics.split(",")))
+    if unknown := [name for name in names if name not in METRICS]:
+        raise UserError(
+            f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(METRICS)}"
+        )
+    return names
+
+
 def check_grid(factor_sizes: Sequence[int]) -> None:
     """UserError if the metrics cannot score a grid of these sizes, whatever the codes."""
     if min(factor_sizes, default=0) < 2:

@@ -41,6 +41,30 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
+def cleared_away(text: str) -> Iterator[None]:
+    """Around work that no call can continue: a signal (a closed terminal's, too) leaves it through
+    its `finally` blocks, undisturbed by further ones, and ends the process with `text`."""
+
+    def end(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(f"stopped by {signal.Signals(number).name}: {text}", number)
+
+    before = {each: signal.getsignal(each) for each in (*_SIGNALS, signal.SIGHUP)}
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, end)
+    try:
+        yield
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr, flush=True)
+        raise
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
 def held() -> Iterator[None]:
     """Inside it a signal waits until the loop asks `asked` and calls `stop`, or until the end."""
     global _held

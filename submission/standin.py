@@ -5,6 +5,7 @@ A stand-in only resembles MPI3D: no score computed on it is a score on MPI3D.
 """
 
 import argparse
+import contextlib
 import io
 import os
 import shutil
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from submission import raycast, scene, signals
 from submission.errors import UserError
-from submission.locks import locked
+from submission.locks import locked, replacing
 from submission.progress import progress_bar
 
 IMAGE_BYTES = raycast.SIZE * raycast.SIZE * 3
@@ -35,11 +36,10 @@ def render_images(
     `factors` is int (n, 7) in the order of scene.FACTOR_NAMES (column 5 tilt, column 6 pan), the
     axes as indices 0..39 of the full grid. Returns uint8 (n, 64, 64, 3), 0..255. The noise of an
     image depends on domain, seed and its own factors, on nothing else. UserError for an unknown
-    domain or a negative seed, ValueError for factors out of range.
+    domain or a seed out of range, ValueError for factors out of range.
     """
     sizes = scene.factor_sizes(domain)
-    if seed < 0:
-        raise UserError(f"Seed {seed} is negative: choose a seed of 0 or more.")
+    _refuse_seed(seed)
     factors = np.asarray(factors, np.int64)
     index = np.ravel_multi_index(tuple(factors.T), sizes).astype(np.uint64)
     stream = seed * len(scene.DOMAINS) + scene.DOMAINS.index(domain)
@@ -63,6 +63,7 @@ def write_stand_in(
     way that is not itself a stand-in.
     """
     sizes = scene.factor_sizes(domain, axis_steps)
+    _refuse_seed(seed)
     axis = scene.axis_indices(axis_steps)
     name = scene.DATASET_NAMES[domain]
     path = out / name / f"{name}.npz"
@@ -126,14 +127,18 @@ def _write_member(archive: zipfile.ZipFile, name: str, value: npt.NDArray[np.gen
     archive.writestr(_entry(name), content.getvalue())
 
 
+def _refuse_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"Seed {seed} is out of range: choose one of 0 to {2**32 - 1}.")
+
+
 def _refuse_foreign(path: Path) -> None:
     """UserError if something other than a stand-in lies at the path: it may be the real MPI3D."""
     if not path.exists():
         return
-    if path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "stand_in.npy" in archive.namelist():
-                return
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        if "stand_in.npy" in archive.namelist():
+            return
     raise UserError(
         f"{path} exists and is not a stand-in (it may be your MPI3D download): choose another "
         "folder with --out, or move that file away."
@@ -172,7 +177,8 @@ def write_picture(path: Path) -> None:
     sheet = np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.imsave(path, sheet)
+        with replacing(path) as file:
+            image.imsave(file, sheet, format="png")
     except OSError as error:
         raise UserError(
             f"Cannot write the picture {path} ({error.strerror or error}): choose another file "

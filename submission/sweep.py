@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from submission import arguments, memory, paths, scoring, signals
-from submission.config import find_config, load_config, refuse_missing
+from submission.config import find_config, load_config, refuse_unfit
 from submission.data import Dataset, open_dataset, verify
 from submission.errors import UserError, first_line
 from submission.extractor import SHIPPED_WEIGHTS, check_sha256, load_extractor
@@ -94,11 +94,12 @@ def run(args: argparse.Namespace) -> None:
     check(args)
     dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
     scoring.check_grid(dataset.factor_sizes)
-    args.out.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(args.out, "name another --out")
     with locked(args.out / ".lock", "wait for it, or give this sweep another --out"):
         with signals.stoppable():
             log.info("data: %s", dataset.description)
             md5 = verify(dataset, sys.stderr.isatty())
+            args.configs = [_own_copy(config, args.out.resolve()) for config in args.configs]
             jobs = plan_jobs(args, dataset, md5)
             todo = [job for job in jobs if not scores_of(job)]
             log.info("%d jobs, %d of them have scores", len(jobs), len(jobs) - len(todo))
@@ -136,11 +137,7 @@ def check(args: argparse.Namespace) -> None:
     """Refuses at once what would fail in every job, after hours."""
     if args.seeds < 1 or args.cpus < 1 or not 0 <= args.gpus < math.inf:
         raise UserError("--seeds and --cpus must be at least 1, and --gpus at least 0")
-    metrics = [name.strip() for name in args.metrics.split(",")]
-    if unknown := [name for name in metrics if name not in scoring.METRICS]:
-        raise UserError(
-            f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(scoring.METRICS)}"
-        )
+    scoring.chosen(args.metrics)
     if any(
         binding.partition("=")[0].strip().endswith("train_vae.seed") for binding in args.bindings
     ):
@@ -151,6 +148,16 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             f"two configurations are called {twice[0]}: rename one, their runs would be"
         )
+
+
+def _own_copy(config: Path, out: Path) -> Path:
+    """The configuration as it is now, in the sweep's folder: a job that begins hours later must not
+    read what was edited since."""
+    load_config(config)
+    copy = out / config.name
+    if copy != config:
+        write_text(copy, config.read_text(encoding="utf-8"))
+    return copy
 
 
 def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list[Job]:
@@ -175,12 +182,20 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
         "LOKY_MAX_CPU_COUNT": str(args.cpus),
     }
     data = ("--data", str((args.data or paths.data_folder()).resolve()), "--dataset", dataset.name)
+    limit_of_a_job = None
+    if share:
+        source = "--memory" if args.memory else "a job's share by --cpus, or as --memory says"
+        limit_of_a_job = memory.Limit(memory.parse_bytes(share), source)
+    mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
     jobs = []
     for config in args.configs:
         for seed in range(args.seeds):
             bindings = [*args.bindings, f"train_vae.seed={seed}"]
             load_config(config, bindings)
-            refuse_missing()
+            refuse_unfit()
+            if limit_of_a_job:
+                on = pick_device("auto" if args.gpus else "cpu")
+                memory.plan(dataset.num_images, limit_of_a_job, on, mapped)
             made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
             folder = out / f"{config.stem}-seed{seed}"
             common = ("--name", folder.name, *data, "--device", device)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import gin
 
 from submission import arguments, events, memory, paths, signals
 from submission.checkpoint import check_checkpoints
-from submission.config import asks_for_groups, find_config, load_config, refuse_missing
+from submission.config import asks_for_groups, find_config, load_config, refuse_unfit
 from submission.data import Dataset, md5_warning, open_dataset, verify
 from submission.encode import cached_codes, keep_codes
 from submission.errors import UserError, first_line
@@ -34,7 +35,8 @@ from submission.vae import encode_features
 
 log = logging.getLogger(__name__)
 
-# In the run's folder: what its exported model was made from, and its SHA-256.
+# In the run's folder: what its exported model was made from, and its SHA-256; while another one is
+# trained, "unfinished".
 RECORD = "exported.json"
 
 
@@ -147,7 +149,7 @@ def train(
         )
     started = time.monotonic()
     load_config(args.config, args.bindings)
-    refuse_missing()
+    refuse_unfit()
     device = pick_device(args.device)
     log.info("data: %s", dataset.description)
     log.info("configuration: %s", find_config(args.config))
@@ -170,7 +172,8 @@ def train(
     parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     model = paths.model_path(folder)
-    if _is_exported(folder, fingerprint):
+    record = _record(folder)
+    if record.get("fingerprint") == fingerprint and record["trained"] == record["seeds"]:
         log.info("this command has exported %s already: nothing to train", model)
         stages.read(folder / "stages.json")
         return planned
@@ -180,12 +183,21 @@ def train(
     cached = features_folder / f"{key}.npy"
     with stages.stage("features"):
         extract_features(dataset, extractor, cached, device, planned.batch_size)
+    if record.get("fingerprint") != fingerprint:
+        # From here on curves in the folder are not those of a model that it may have already.
+        write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
     with stages.stage("VAE"):
         features = open_features(cached, device, planned.features_in_memory)
         until = started + 3600 * args.hours if args.hours else None
         means, seed, trained = learn(
             features, folder, fingerprint, args.seeds, until, events.register_progress
         )
+    if record.get("fingerprint") == fingerprint and (
+        (record["seed"], record["trained"]) == (seed, trained)
+    ):
+        log.info("no further seed: %s stays what is exported", model)
+        stages.read(folder / "stages.json")
+        return planned
     with stages.stage("export"):
         export(extractor, means, images, model)
     # Scores, curves and ranking of the model that was here before are not this one's.
@@ -206,8 +218,8 @@ def train(
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
     record = {
-        "fingerprint": fingerprint, "sha256": check_sha256(model),
-        "weights": weights, "seeds": args.seeds, "trained": trained,
+        "fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights,
+        "seeds": args.seeds, "trained": trained, "seed": seed,
     }  # fmt: skip
     write_text(folder / RECORD, json.dumps(record) + "\n")
     # Only now: until all that is made from them stands, the checkpoints are all there is. Where
@@ -220,15 +232,12 @@ def train(
     return planned
 
 
-def _is_exported(folder: Path, fingerprint: str) -> bool:
-    """Whether the folder's model is what a run of this fingerprint exported, byte for byte, from
-    all the seeds that it asked for."""
-    model = paths.model_path(folder)
+def _record(folder: Path) -> dict[str, Any]:
+    """What the folder's model was made from; nothing unless it is what was exported, byte for
+    byte."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        record = json.loads((folder / RECORD).read_text())
-        return (
-            record["fingerprint"] == fingerprint
-            and record["trained"] == record["seeds"]
-            and record["sha256"] == check_sha256(model)
-        )
-    return False
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        _ = record["fingerprint"], record["trained"], record["seeds"], record["seed"]
+        if record["sha256"] == check_sha256(paths.model_path(folder)):
+            return record
+    return {}

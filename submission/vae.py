@@ -296,7 +296,7 @@ def train_vae(
                 due = asked or time.monotonic() - saved > _CHECKPOINT_SECONDS
                 # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
                 if (step + 1) % 100 == 0 or last or due:
-                    _stop_if_not_finite(sums, t, step, folder)
+                    _stop_if_not_finite(sums, t, step)
                 if due and not last:
                     save({
                         "step": step + 1, "sums": sums, "generator": generator.get_state(),
@@ -349,10 +349,9 @@ def _add_scalars(writer: Any, row: Epoch) -> None:
         writer.add_scalar(name, getattr(row, name), row.epoch)
 
 
-def _stop_if_not_finite(sums: Tensor, t: int, step: int, folder: Path) -> None:
+def _stop_if_not_finite(sums: Tensor, t: int, step: int) -> None:
     if not bool(torch.isfinite(sums).all()):
         raise FailedTraining(
             f"the loss is not finite in epoch {t + 1}, by step {step + 1}: lower "
-            f"train_vae.learning_rate or beta_at_epoch.beta_end (the last "
-            f"good epoch is in {folder})"
+            "train_vae.learning_rate or beta_at_epoch.beta_end"
         )

@@ -120,6 +120,11 @@ def test_what_is_not_there_cannot_be_checked(repository: Path) -> None:
     code, _, errors = check(repository, "--remote", "nowhere")
     assert code == 2
     assert "no remote 'nowhere'" in errors
+    shutil.rmtree(repository / ".git")  # as in an unpacked archive
+    code, _, errors = check(repository, "--tag", TAG)
+    assert code == 2
+    assert "not a git repository" in errors
+    assert "no tag" not in errors
 
 
 def test_conda_gets_the_locked_pins() -> None:

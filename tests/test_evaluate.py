@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from patches import write_patches
 from submission.__main__ import main
 from submission.leaderboard import append, table
 
+PROJECT = Path(__file__).parent.parent
 Evaluate = Callable[..., tuple[int, dict[str, Any]]]
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 
@@ -38,6 +42,8 @@ class Codes(torch.nn.Module):
             return x.mean(1)
         if self.fault == "nan":
             return codes / 0.0 * 0.0
+        if self.fault == "sparse":
+            return codes.to_sparse()
         if self.fault == "late nan":  # in bright images only, which do not come first
             return torch.where(codes[:, 1:] > 0.8, codes / 0.0 * 0.0, codes)
         return codes
@@ -45,8 +51,8 @@ class Codes(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a stand-in of 128 images, two of its factors visible."""
-    folder = tmp_path_factory.mktemp("data")
+    """A folder, named as --mount has to quote, with 128 images, two of their factors visible."""
+    folder = tmp_path_factory.mktemp("da,ta")
     folder.chmod(0o755)  # for an image's user, who is another
     write_patches(folder, SIZES, red=(1, 100), blue=(0, 210))
     return folder
@@ -82,7 +88,7 @@ def evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eva
     """Evaluates a repository; returns exit code and the leaderboard's last row."""
     for name in [n for n in os.environ if n.startswith(("AICROWD", "DISENT", "SUBMISSION"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "my home"))
 
     def call(repo: Path, *options: str) -> tuple[int, dict[str, Any]]:
         command = [
@@ -93,7 +99,7 @@ def evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eva
             code = main(command)
         except SystemExit as end:
             code = int(end.code or 0)
-        board = tmp_path / "home" / "leaderboard.json"
+        board = tmp_path / "my home" / "leaderboard.json"
         rows = json.loads(board.read_text()) if board.exists() else [{}]
         return code, rows[-1]
 
@@ -146,6 +152,7 @@ FAILURES = {
     "run fails": ("echo out of luck; exit 3", None, "run failed", "exit code 3"),
     "wrong shape": ("place model.pt", Codes("shape"), "wrong shape", "(16, 64, 64), not (16, C)"),
     "NaN": ("place model.pt", Codes("nan"), "NaN", "NaN"),
+    "sparse": ("place model.pt", Codes("sparse"), "wrong shape", "no plain array"),
     "NaN later on": ("place model.pt", Codes("late nan"), "bad codes", "over all images"),
     "a link elsewhere": (
         'place model.pt; ln -sf /etc/passwd "$to/pytorch_model.pt"', Codes(), "no model", "no",
@@ -226,6 +233,9 @@ MISTAKES = {
     "no time": (["--hours", "0"], "--hours 0 must be above 0"),
     "no data": (["--dataset", "mpi3d_toy"], "mpi3d_toy.npz"),
     "no leaderboard": (["--leaderboard", "odd.json"], "odd.json is no leaderboard"),
+    "no folder": (["--leaderboard", "odd.json/board.json"], "odd.json cannot be written"),
+    "no GPU": (["--device", "cuda:99"], "no device 'cuda:99' here"),
+    "damaged data": (["--data", "damaged"], "truncated or corrupt"),
 }
 
 
@@ -239,21 +249,63 @@ def test_a_mistake_gets_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.json").write_text("{}")
+    write_patches(tmp_path / "damaged", SIZES)
+    with open(tmp_path / "damaged" / "mpi3d_real" / "mpi3d_real.npz", "r+b") as file:
+        file.seek(5000)
+        file.write(b"\1\2")
     options, message = MISTAKES[mistake]
     code, _ = evaluate(repository(tmp_path / "repo", "true"), *options)
     said = capsys.readouterr().err
     assert code == 2
     assert message in said
     assert said.count("error: ") == 1
-    assert not (tmp_path / "home" / "leaderboard.json").exists()
+    assert not (tmp_path / "my home" / "leaderboard.json").exists()
     assert (tmp_path / "odd.json").read_text() == "{}"
+    assert not (tmp_path / "my home" / "evaluations").exists(), "nothing was begun"
+
+
+@needs_redis
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_that_was_begun(
+    number: signal.Signals, data: Path, tmp_path: Path
+) -> None:
+    """The run, which would go on without a clock; the grader; the control group; the clone."""
+    home, started = tmp_path / "home", tmp_path / "started"
+    repo = repository(tmp_path / "repo", f"echo $$ >{started}; exec sleep 600", Codes())
+    command = [
+        sys.executable, "-m", "submission", "evaluate", "--no-container", "--quick", "--tag",
+        "submission-v1", "--repo", str(repo), "--data", str(data), "--dataset", "mpi3d_real",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=os.environ | {"SUBMISSION_HOME": str(home)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=PROJECT,
+    )  # fmt: skip
+    while not (started.exists() and started.read_text().strip()):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}: this evaluation has no row" in printed
+    assert "Traceback" not in printed
+    assert not Path(f"/proc/{started.read_text().strip()}").exists()
+    (folder,) = (home / "evaluations").iterdir()
+    assert not (folder / "clone").exists()
+    running = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    assert not any(str(folder).encode() in line for line in running)
+    port = (folder / "redis.conf").read_text().split("port ")[1].split()[0]
+    with pytest.raises(OSError, match="refused"):  # the grader's
+        socket.create_connection(("127.0.0.1", int(port)))
+    assert not list(Path("/sys/fs/cgroup").rglob(f"submission-evaluate-{process.pid}"))
+    assert not (home / "leaderboard.json").exists()
 
 
 def test_without_an_engine_it_offers_no_container(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
-    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "my home"))
     repo = repository(tmp_path / "repo", "true")
     command = ["evaluate", "--tag", "submission-v1", "--repo", str(repo), "--data", str(data)]
     assert main(command) == 2
@@ -288,9 +340,30 @@ def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
     assert "arXiv" not in table(rows, rows[2]["data"])
 
 
+def test_rows_added_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    board = tmp_path / "board.json"
+    script = """
+import sys
+from pathlib import Path
+from submission.leaderboard import append
+for number in range(20):
+    row = {"tag": f"{sys.argv[2]}-{number}", "commit": "", "status": "ok", "data": {}}
+    append(Path(sys.argv[1]), row)
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", script, str(board), who], cwd=PROJECT)
+        for who in ("a", "b")
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    tags = {row["tag"] for row in json.loads(board.read_text())}
+    assert tags == {f"{who}-{number}" for who in ("a", "b") for number in range(20)}
+
+
 def test_remote_makes_a_repository_and_spares_what_is_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DISENTANGLEMENT_LIB_DATA", str(data))
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     assert main(["remote", str(tmp_path / "mine")]) == 2
@@ -302,7 +375,34 @@ def test_remote_makes_a_repository_and_spares_what_is_there(
     with pytest.raises(SystemExit) as wrong:
         main(["remote", str(tmp_path / "other"), "--memoir", "1g"])
     assert wrong.value.code == 2
+    assert main(["remote", str(tmp_path / "other"), "--dataset", "mpi3d_toy"]) == 2
+    assert "mpi3d_toy.npz" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path: Path) -> None:
+    """As `... | head -1` closes it; and a terminal that has no tick for the list."""
+    command = [sys.executable, "-m", "submission"]
+    home = os.environ | {"SUBMISSION_HOME": str(tmp_path / "home"), "PYTHONIOENCODING": "ascii"}
+    remote = subprocess.Popen(
+        [*command, "remote", str(tmp_path / "server"), "--data", str(data), "--dataset",
+         "mpi3d_real"],
+        env=home, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert remote.stdout
+    assert remote.stderr
+    remote.stdout.close()
+    assert remote.stderr.read() == ""
+    assert remote.wait() == 141
+    repo = repository(tmp_path / "repo", "true")
+    shutil.copytree(PROJECT / "submission", repo / "submission")
+    listed = subprocess.run(
+        [*command, "check", "--config", "dry_run.gin", "extract_features.batch_size=8"],
+        env=home | {"PYTHONPATH": str(repo)}, cwd=repo, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert "? run.sh: there and executable" in listed.stdout, listed.stderr
+    assert listed.returncode == 1
 
 
 @pytest.mark.slow
@@ -310,8 +410,11 @@ def test_remote_makes_a_repository_and_spares_what_is_there(
 def test_pushing_a_tag_evaluates_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a container; the printed result reaches the pusher's terminal."""
-    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "home"))
+    """Without a container; the printed result reaches the pusher's terminal, whatever hooks the
+    user has set for all repositories."""
+    (tmp_path / "gitconfig").write_text(f"[core]\nhooksPath = {tmp_path}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("SUBMISSION_HOME", str(tmp_path / "my home"))
     server = tmp_path / "server"
     options = ["--no-container", "--quick", "--device", "cpu", "--data", str(data)]
     assert main(["remote", str(server), *options, "--dataset", "mpi3d_real"]) == 0

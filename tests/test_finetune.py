@@ -5,6 +5,7 @@ import copy
 import csv
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -581,6 +582,49 @@ def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     del tensors["features.0.weight"]
     with pytest.raises(UserError, match=r"'features\.0\.weight' should be .* and is nothing"):
         finetune.load_start(shipped.extractor, tensors, "a file")
+
+
+def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
+    """Rendered again with another seed they have the same names and numbers."""
+    load_config(Path("finetune.gin"), settings())
+    copied = shutil.copytree(data, tmp_path / "data")
+    before = finetune.file_source(copied)
+    assert before.identity == finetune.file_source(data).identity
+    path = copied / "mpi3d_toy" / "mpi3d_toy.npz"
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["images"][0, 0, 0, 0] ^= 1
+    np.savez(path, **arrays)
+    after = finetune.file_source(copied)
+    assert (before.description, before.identity != after.identity) == (after.description, True)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        finetune.file_source(copied)
+    with pytest.raises(UserError, match=r"training_share is 1.0, which leaves no image"):
+        finetune.file_source(data, training_share=1.0)
+
+
+def test_weights_that_were_moved_away_are_written_again(
+    tmp_path: Path, data: Path, shipped: Network
+) -> None:
+    load_config(Path("finetune.gin"), settings(finetune__epochs=1))
+    source = finetune.file_source(data)
+
+    def train() -> None:
+        network = copy.deepcopy(shipped)
+        finetune.finetune(network, source, tmp_path, CPU, "mine", {"a": "b"}, progress=False)
+
+    train()
+    weights = tmp_path / "vgg19_bn_agg.safetensors"
+    before = load_file(weights)
+    weights.unlink()
+    train()
+    after = load_file(weights)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    with safe_open(weights, "pt") as file:
+        assert file.metadata().keys() == {"a", "validation"}
 
 
 def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:

@@ -390,6 +390,9 @@ ROWS = [
     gin_row("negative", "train_vae.epochs=-1", "train_vae.epochs is -1", "1..2147483647"),
     gin_row("fraction", "train_vae.epochs=1.5", "train_vae.epochs is 1.5", "whole number"),
     gin_row("batches of none", "train_vae.batch_size=0", "train_vae.batch_size is 0"),
+    gin_row("batches of one", "train_vae.batch_size=1", "batch_size is 1", "2..2147483647"),
+    gin_row("another command's", "finetune.epochs=9", "finetune.epochs has no part", "train_vae"),
+    gin_row("within a scope", "a/train_vae.epochs=1", "a/train_vae.epochs has no part"),
     gin_row("no images at a time", "extract_features.batch_size=0", "extract_features.batch_size"),
     gin_row("nan", "train_vae.learning_rate=nan", "learning_rate=nan", "not understood"),
     gin_row("infinite", "train_vae.learning_rate=1e999", "is inf", "finite"),
@@ -489,15 +492,25 @@ ROWS = [
     line_row("negative memory", [*TRAIN, "--memory=-8g"], "'-8g'", "8g"),
     line_row("too little memory", [*TRAIN, "--memory", "9m"], "9 MiB are allowed", "give it more"),
     line_row("unknown metric", [*SCORE, "--metrics", "mig,fid"], "'fid'", "factor_vae"),
+    line_row("unknown metric of a run", ["run", "--metrics", "mgi"], "'mgi'", "factor_vae"),
     line_row("no metric", [*SCORE, "--metrics", ""], "unknown metric ''", "factor_vae"),
     line_row("no --out", ENCODE[:-2], "required: --out"),
     line_row("no axis steps", ["render", "--axis-steps", "0", "--out", "r"], "0"),
     line_row("axis steps in words", ["render", "--axis-steps", "many", "--out", "r"], "'many'"),
     line_row("unknown domain", ["render", "--domain", "moon", "--out", "r"], "moon", "realistic"),
     line_row("negative seed", ["render", "--seed", "-1", "--axis-steps", "2", "--out", "r"], "-1"),
+    line_row("seed of 67 bits", ["render", "--seed", f"{2**66}", "--out", "r"], "out of range"),
     line_row("no images", ["probe", "--dataset", "mpi3d_toy", "--count", "0"], "--count 0"),
     line_row("a picture in no folder", ["probe", "--dataset", "x", "--picture", "no/x.png"], "no"),
     line_row("two sources", ["probe", "--dataset", "x", "--frames", "y"], "not allowed with"),
+    line_row(
+        "no mix", ["finetune", "--config", "finetune_cpu.gin", "--from", "scratch", "--out", "f",
+                   "rendered_source.mix=(0, 0, 0)"], "mix is (0, 0, 0)", "not all of them 0",
+    ),
+    line_row(
+        "finetuning into a file", ["finetune", "--config", "finetune_cpu.gin", "--from", "scratch",
+                                   "--out", THEIRS], "cannot be written", "--out",
+    ),
     line_row("a remote in the way", ["remote", "data"], "holds something else"),
     Row("command line", "--out of another kind", [*ENCODE, "--out", "x.npy"], ("end in .npz",),
         npz("x.npz")),
@@ -752,3 +765,9 @@ def test_a_damaged_checkpoint_is_refused_or_read_as_it_was(
     assert state["history"] == [{"epoch": 0, "loss": 0.5}]
     assert torch.equal(state["vae"]["weight"], torch.arange(12.0).view(3, 4))
     assert state["vae"]["steps"] == 7
+
+
+def test_the_readme_counts_them() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert len({row.kind for row in ROWS}) == 8
+    assert f"holds {len(ROWS)} bad inputs of eight kinds" in readme

@@ -20,7 +20,8 @@ from submission.vae import encode_features, train_vae
 TINY = [
     "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=2",
     "train_vae.batch_size=32", "train_vae.seed=5", "beta_at_epoch.t_start=0",
-    "beta_at_epoch.t_end=1",
+    "beta_at_epoch.t_end=1", "beta_at_epoch.beta_end=0.001", "train_vae.learning_rate=0.01",
+    "train_vae.optimizer='adam'",
 ]  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def test_no_seed_is_begun_that_would_end_too_late(features: torch.Tensor, tmp_pa
 
 def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Path) -> None:
     """Without a checkpoint a seed's folder is an earlier run's: its hours would be this run's."""
+    (tmp_path / "seed_notes").mkdir()
     for seed in (5, 6):
         old = tmp_path / f"seed_{seed}" / "group_0"
         old.mkdir(parents=True)
@@ -87,6 +89,7 @@ def test_an_earlier_runs_seeds_do_not_count(features: torch.Tensor, tmp_path: Pa
     assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() - 1)[2] == 1
     assert learn(features, tmp_path, "a run", seeds=2, until=time.monotonic() + 3600)[2] == 2
     assert not list(tmp_path.rglob("group_0"))
+    assert (tmp_path / "seed_notes").is_dir()
 
 
 def test_a_seed_that_comes_to_nothing_is_left_out(
@@ -113,7 +116,7 @@ def test_a_seed_that_comes_to_nothing_is_left_out(
     ranked = json.loads((tmp_path / "udr.json").read_text())
     assert ranked["seeds"] == [5, 7, 8]
     assert ranked["best_seed"] == seed
-    told = "left out: the loss is not finite in epoch 2"
+    told = "left out: the loss is not finite in epoch 2, by step 4: lower"
     assert f"   6  {told}" in (tmp_path / "udr.txt").read_text()
     assert f"seed 6 is {told}" in caplog.text
     # The others' order, without it.
@@ -127,6 +130,13 @@ def test_a_seed_that_comes_to_nothing_is_left_out(
     pairs = udr.ranking(own, [udr.informative(each) for each in own])
     np.testing.assert_allclose(ranked["udr"], udr.scores(pairs), rtol=1e-6)
 
+    # What came to nothing does so again, and costs nothing: its checkpoint is not even read, and
+    # with no time left the others still count.
+    (tmp_path / "seed_6" / "checkpoint.pt").write_bytes(b"")
+    again = learn(features, tmp_path, "a run", seeds=4, until=time.monotonic() - 1)
+    assert again[1:] == (seed, 4)
+    assert json.loads((tmp_path / "udr.json").read_text()) == ranked
+
     alone = tmp_path / "alone"
     alone.mkdir()
     with gin.unlock_config():
@@ -134,6 +144,25 @@ def test_a_seed_that_comes_to_nothing_is_left_out(
     with pytest.raises(FailedTraining, match="not finite in epoch 1"):
         learn(features, alone, "a run", seeds=2)
     assert not (alone / "udr.json").exists()
+
+
+def test_a_collapsed_seed_is_not_ranked(features: torch.Tensor, tmp_path: Path) -> None:
+    """It agrees with no other, so that two seeds, of which it is one, have no order by UDR."""
+    with gin.unlock_config():
+        gin.bind_parameter("beta_at_epoch.beta_end", 1000.0)
+    learn(features, tmp_path, "a run", seeds=1)
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = load_checkpoint(checkpoint, "a run", torch.device("cpu"))
+    assert state is not None
+    for name in ("encoder.mean.weight", "encoder.mean.bias"):
+        state["vae"][name].zero_()
+    (tmp_path / "seed_5").mkdir()
+    save_checkpoint(tmp_path / "seed_5" / "checkpoint.pt", "a run-5", state)
+    with gin.unlock_config():
+        gin.bind_parameter("beta_at_epoch.beta_end", 0.001)
+    _, seed, trained = learn(features, tmp_path, "a run", seeds=2)
+    assert (seed, trained) == (6, 2)
+    assert "   5  left out: of 3 latents 0 carry anything" in (tmp_path / "udr.txt").read_text()
 
 
 def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> None:

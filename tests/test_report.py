@@ -356,7 +356,7 @@ def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
     (Path(mixed[0]) / "exported.json").write_text(json.dumps(record))
     changes = report._changes([report.read_run(Path(mixed[0]))], runs)
     assert "+ --weights = SHA-256 01234567..." in changes
-    assert "+ --seeds = 8, the first by UDR of 5" in changes
+    assert "+ --seeds = 8 (5 trained), the first by UDR" in changes
 
 
 def test_no_active_latent_is_no_mistake(world: Path, tmp_path: Path) -> None:
@@ -417,6 +417,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         ("cut scores", "scores.json cannot be read"),
         ("cut losses", "losses.csv cannot be read"),
         ("no model", "no exported model"),
+        ("trained anew", "curves are not; repeat the command"),
         ("other model", "are of another model"),
         ("no data", "place the data set there"),
         ("other data", "is not what"),
@@ -439,6 +440,8 @@ def test_a_mistake_gets_one_sentence(world: Path, tmp_path: Path, damage: str, s
             (run / "scores.json").write_text(scores[: 99 if damage == "cut scores" else None])
         if damage == "cut losses":
             (run / "losses.csv").write_text("epoch,beta\n1,0.\n2\n")
+        if damage == "trained anew":
+            (run / "exported.json").write_text('{"unfinished": "c0ffee"}')
         if damage == "no data":
             extra = ["--data", str(tmp_path / "nowhere")]
     done = call(world, "report", "--run", str(run), *extra)

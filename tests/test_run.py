@@ -225,10 +225,23 @@ def test_seeds_that_hours_left_over_are_trained_by_the_same_command(
     world: Path, tmp_path: Path
 ) -> None:
     command = ["train", "--config", "dry_run.gin", "--name", "hours", *FAST, "--seeds", "3"]
-    for hours, said in (("1e-9", "1 of 3 seeds"), ("1", "seed 2 (3 of 3)"), ("1", "nothing to")):
+    for hours, said in (
+        ("1e-9", "seed 2 is not begun"),
+        ("1", "seed 2 (3 of 3)"),
+        ("1", "nothing to"),
+    ):
         result = call([*command, "--hours", hours], world, tmp_path)
         assert result.returncode == 0, result.stderr
         assert said in result.stderr
+        if hours == "1e-9":
+            # Another call that has no time leaves the model, and so its scores, as they are.
+            model = (tmp_path / "hours" / "representation" / "pytorch_model.pt").read_bytes()
+            (tmp_path / "hours" / "scores.json").write_text("its scores\n")
+            again = call([*command, "--hours", hours], world, tmp_path)
+            assert "no further seed" in again.stderr
+            assert (tmp_path / "hours" / "scores.json").exists()
+            path = tmp_path / "hours" / "representation" / "pytorch_model.pt"
+            assert path.read_bytes() == model
     ranked = json.loads((tmp_path / "hours" / "udr.json").read_text())
     assert len(ranked["udr"]) == 3
     assert not list((tmp_path / "hours").rglob("checkpoint.pt"))
@@ -267,6 +280,11 @@ def test_another_training_in_a_runs_folder_leaves_none_of_its_results(
     folder = tmp_path / "same"
     assert (folder / "losses.csv").exists()
     (folder / "scores.json").write_text("the first model's\n")
+    # Come to nothing, it has overwritten the curves: the report must not draw them as the model's.
+    diverging = ["train", "--name", "same", *plain, "train_vae.learning_rate=1e30"]
+    assert call(diverging, world, tmp_path).returncode == 2
+    assert (folder / "scores.json").exists()
+    assert "unfinished" in json.loads((folder / "exported.json").read_text())
     groups = ["--config", "refined.gin", *GROUPS]
     result = call(["train", "--name", "same", *groups], world, tmp_path)
     assert result.returncode == 0, result.stderr

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -159,10 +160,18 @@ def test_a_file_that_is_not_a_stand_in_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mpi3d_toy" / "mpi3d_toy.npz"
     path.parent.mkdir()
     np.savez(path, images=np.zeros((4, 64, 64, 3), np.uint8))
-    before = path.read_bytes()
-    with pytest.raises(UserError, match="is not a stand-in"):
-        standin.write_stand_in(tmp_path, "toy", 2, seed=0)
-    assert path.read_bytes() == before
+    whole = path.read_bytes()
+    for before in (whole, whole[:100] + whole[-30:]):  # a zip's end, whose directory is gone
+        path.write_bytes(before)
+        with pytest.raises(UserError, match="is not a stand-in"):
+            standin.write_stand_in(tmp_path, "toy", 2, seed=0)
+        assert path.read_bytes() == before
+
+
+def test_a_picture_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
+    standin.write_picture(tmp_path / "sheet.xyz")
+    assert (tmp_path / "sheet.xyz").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert os.listdir(tmp_path) == ["sheet.xyz"]
 
 
 def test_a_full_disk_is_noticed_before_rendering(

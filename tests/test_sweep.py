@@ -162,6 +162,28 @@ def test_a_mistake_is_refused_before_any_job(
         planned(world, tmp_path, *more, configs=configs)
 
 
+def test_a_job_reads_the_configuration_as_it_was_at_the_start(world: Path, tmp_path: Path) -> None:
+    """Edited while the sweep runs, it would train something else under the first one's hash."""
+    mine = tmp_path / "mine.gin"
+    mine.write_text(SMALL)
+    out = tmp_path / "out"
+    out.mkdir()
+    copy = sweep._own_copy(mine, out)
+    mine.write_text(SMALL.replace("VAE.latents = 4", "VAE.latents = 5"))
+    assert copy.parent == out
+    assert copy.read_text() == SMALL
+    assert sweep._own_copy(copy, out) == copy, "as when the copy itself is named"
+
+
+def test_a_jobs_share_of_the_memory_is_checked_before_the_features(
+    world: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"are allowed \(a job's share by --cpus"):
+        planned(world, tmp_path, "train_vae.batch_size=20000000")
+    with pytest.raises(UserError, match=r"700 MiB are allowed \(--memory\)"):
+        planned(world, tmp_path, "--memory", "700m")
+
+
 @pytest.mark.skipif(HAS_RAY, reason="Ray is installed here")
 def test_without_ray_it_says_how_to_get_it(world: Path, tmp_path: Path) -> None:
     result = call(arguments(world, tmp_path / "out"))

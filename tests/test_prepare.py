@@ -1,0 +1,98 @@
+"""prepare.sh, which run.sh and test.sh share: a real venv, a real pip, packages of a few bytes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.py", f"version = '{version}'\n")
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        archive.writestr(f"{info}/METADATA", about)
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{info}/WHEEL", tags)
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project in a folder with a space, whose run.sh prints a package's version."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    for name in ("prepare.sh", "run.sh"):
+        shutil.copy(PROJECT / name, folder / name)
+    script = (folder / "run.sh").read_text()
+    start = script.index("exec ")
+    (folder / "run.sh").write_text(
+        f'{script[:start]}exec "$PYTHON" -c "import tiny; print(tiny.version)"\n'
+    )
+    for version in ("1.0", "2.0"):
+        wheel(tmp_path / "wheels", "tiny", version)
+    return folder
+
+
+def call(project: Path, *command: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SUBMISSION", "AICROWD"))}
+    own = {
+        "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": str(project.parent / "wheels"),
+    }  # fmt: skip
+    return subprocess.run(
+        command or [str(project / "run.sh")], cwd=project.parent, env=kept | own | extra,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def lock(project: Path, version: str) -> None:
+    (project / "requirements.lock").write_text(f"tiny=={version}\n")
+
+
+def test_a_lock_that_goes_back_is_installed_again(project: Path) -> None:
+    """As by `git checkout` of an older tag, and back."""
+    for version in ("1.0", "2.0", "1.0"):
+        lock(project, version)
+        result = call(project)
+        assert result.stdout == f"{version}\n", result.stderr
+        assert "installing" in result.stderr
+    assert "installing" not in call(project).stderr
+
+
+def test_what_was_interrupted_is_made_whole(project: Path) -> None:
+    """Stopped before it had pip, which is what `venv` does last."""
+    lock(project, "1.0")
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(project / ".venv")], check=True
+    )
+    result = call(project)
+    assert result.stdout == "1.0\n", result.stderr
+
+
+def test_it_is_found_through_a_link_and_with_cdpath(project: Path) -> None:
+    lock(project, "1.0")
+    (project.parent / "link").symlink_to(project / "run.sh")
+    assert call(project, str(project.parent / "link")).stdout == "1.0\n"
+    result = call(project, "bash", "a project/run.sh", CDPATH=f".:{project.parent}")
+    assert result.stdout == "1.0\n", result.stderr
+
+
+def test_a_package_that_cannot_be_had_is_said(project: Path) -> None:
+    lock(project, "3.0")
+    for _ in range(2):
+        result = call(project)
+        assert result.returncode == 2
+        *_, said = result.stderr.splitlines()
+        assert said.startswith("error: the packages could not be installed into ")
+    lock(project, "1.0")
+    assert call(project).stdout == "1.0\n"
