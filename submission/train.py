@@ -193,7 +193,7 @@ def train(
             features, folder, fingerprint, args.seeds, until, events.register_progress
         )
     if record.get("fingerprint") == fingerprint and (
-        (record["seed"], record["trained"]) == (seed, trained)
+        (record.get("seed"), record["trained"]) == (seed, trained)
     ):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")
@@ -237,7 +237,7 @@ def _record(folder: Path) -> dict[str, Any]:
     byte."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        _ = record["fingerprint"], record["trained"], record["seeds"], record["seed"]
+        _ = record["fingerprint"], record["trained"], record["seeds"]
         if record["sha256"] == check_sha256(paths.model_path(folder)):
             return record
     return {}
