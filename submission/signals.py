@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -23,45 +23,48 @@ class Stopped(SystemExit):
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Around a command's work: the first signal leads to Stopped, whose text is printed; a second
-    one ends the process at once. A signal that the caller ignores (nohup) stays ignored."""
+    one ends the process at once."""
     global _asked
-    before = {each: signal.getsignal(each) for each in _SIGNALS}
-    for each, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(each, _handle)
     try:
-        yield
-    except Stopped as stopped:
-        print(f"\n{stopped}", file=sys.stderr, flush=True)
-        raise
+        with _caught(_SIGNALS, _handle):
+            yield
     finally:
         _asked = 0
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 @contextmanager
 def cleared_away(text: str) -> Iterator[None]:
     """Around work that no call can continue: a signal (a closed terminal's, too) leaves it through
     its `finally` blocks, undisturbed by further ones, and ends the process with `text`."""
+    numbers = (*_SIGNALS, signal.SIGHUP)
 
     def end(number: int, frame: object) -> None:
-        for each in before:
+        for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(f"stopped by {signal.Signals(number).name}: {text}", number)
 
-    before = {each: signal.getsignal(each) for each in (*_SIGNALS, signal.SIGHUP)}
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, end)
+    with _caught(numbers, end):
+        yield
+
+
+@contextmanager
+def _caught(
+    numbers: Sequence[signal.Signals], handler: Callable[[int, object], None]
+) -> Iterator[None]:
+    """Inside it these signals go to `handler`, but for one that the caller ignores (nohup); a
+    Stopped that comes out of it is printed."""
+    before = {each: signal.getsignal(each) for each in numbers}
+    for each, own in before.items():
+        if own != signal.SIG_IGN:
+            signal.signal(each, handler)
     try:
         yield
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr, flush=True)
         raise
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each, own in before.items():
+            signal.signal(each, own)
 
 
 @contextmanager

@@ -93,6 +93,7 @@ def test_the_real_animations_take_the_values_in_their_own_order() -> None:
     assert found.factors[:, 0, 1].tolist() == [0] * 20
 
 
+@pytest.mark.slow
 def test_a_gif_of_renders_is_read(
     library: dict[str, Callable[..., Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -213,6 +213,7 @@ place model.pt
     assert not marker.exists()
 
 
+@pytest.mark.slow
 @needs_redis
 @pytest.mark.skipif(os.getuid() != 0, reason="a control group needs root here")
 def test_too_much_memory_without_a_container(evaluate: Evaluate, tmp_path: Path) -> None:
@@ -264,6 +265,7 @@ def test_a_mistake_gets_one_sentence(
     assert not (tmp_path / "my home" / "evaluations").exists(), "nothing was begun"
 
 
+@pytest.mark.slow
 @needs_redis
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_that_was_begun(
@@ -380,6 +382,7 @@ def test_remote_makes_a_repository_and_spares_what_is_there(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path: Path) -> None:
     """As `... | head -1` closes it; and a terminal that has no tick for the list."""
     command = [sys.executable, "-m", "submission"]
