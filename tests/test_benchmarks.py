@@ -90,6 +90,7 @@ def test_flop_and_bytes_of_a_vae_step_by_hand() -> None:
     assert floor.vae_step_work(256) == (flop, 4 * (10 * parameters + 4 * 256 * units))
 
 
+@pytest.mark.slow
 def test_both_metric_routes_give_the_same_scores(run: Callable[[str], dict[str, Any]]) -> None:
     ours, stock = run("metrics_ours"), run("metrics_stock")
     assert set(ours["scores"]) == {"factor_vae", "dci", "sap", "irs", "mig"}

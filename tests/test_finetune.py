@@ -158,6 +158,7 @@ def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list
     return [x @ p[f"heads.{i}.weight"].T + p[f"heads.{i}.bias"] for i in range(7)]
 
 
+@pytest.mark.slow
 def test_bfloat16_reads_what_float32_reads(shipped: Network) -> None:
     """Close, but not the same: or nothing was computed in bfloat16 at all."""
     network = copy.deepcopy(shipped).eval()
