@@ -1,6 +1,7 @@
 # Sourced by run.sh and test.sh: sets PYTHON to an interpreter that has the locked packages.
 #   prepare NAME.lock ...
-# In order: the project's own .venv, a python3 that already has them (a container), or a new .venv.
+# In order: the environment that an earlier call has made (in the project, or where that cannot be
+# written), a python3 that already has them (a container), or a new environment.
 
 prepare() {
     local project lock home venv missing

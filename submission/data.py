@@ -87,6 +87,12 @@ class Dataset:
         kind = f"STAND-IN for {self.name}, not MPI3D" if self.stand_in else self.name
         return f"{kind}: {self.num_images:,} images ({sizes})"
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Address space that its images take while they are mapped; 0 if they can only be
+        streamed."""
+        return self.num_images * math.prod(IMAGE_SHAPE) if self.offset is not None else 0
+
     def array(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """The images as a read-only memory map, uint8 (num_images, 64, 64, 3).
 

@@ -327,12 +327,17 @@ def _run_in_container(evaluation: Evaluation, stages: Stages) -> None:
         except subprocess.TimeoutExpired as error:
             raise Failure("time out", f"killed after {args.hours:g} hours") from error
         finally:
-            state = _docker("inspect", "--format", "{{json .State}}", name).stdout
+            said = _docker("inspect", "--format", "{{json .State}}", name).stdout
+            state = json.loads(said) if said.strip() else {}
             _docker("rm", "--force", "--volumes", name)
-    if code == 125:  # Docker's own: there was no run
-        said = [line for line in _lines(evaluation) if line.startswith("docker: ")]
-        raise UserError(f"docker run: {(said or ['see the log'])[-1].removeprefix('docker: ')}")
-    killed = code != 0 and bool(state.strip()) and json.loads(state)["OOMKilled"]
+    if code == 125 and state.get("Status") in (None, "created"):  # Docker's own: there was no run
+        log = evaluation.folder / "log.txt"
+        lines = log.read_text(errors="replace").splitlines()
+        reasons = [line for line in lines if line.startswith("docker: ")] or ["it gives no reason"]
+        raise UserError(
+            f"Docker could not start the run ({reasons[-1].removeprefix('docker: ')}): see {log}"
+        )
+    killed = code != 0 and state.get("OOMKilled", False)
     _judge(evaluation, code, killed, events)
 
 
@@ -341,10 +346,6 @@ def _fields(*fields: str) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()
-
-
-def _lines(evaluation: Evaluation) -> list[str]:
-    return (evaluation.folder / "log.txt").read_text(errors="replace").splitlines()
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:

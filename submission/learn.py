@@ -88,7 +88,6 @@ def learn(
             features, below, f"{fingerprint}-{seed}", seed,
             lambda share: on_progress(min((len(codes) + len(failed) + share) / seeds, 1)),
         )  # fmt: skip
-        codes[seed] = encode_features(means, sample).cpu().numpy()
         write_text(below / _DONE, "all its epochs are in the checkpoint\n")
         return means
 
@@ -105,7 +104,7 @@ def learn(
             continue
         log.info("seed %d (%d of %d)", seed, seed - first + 1, seeds)
         try:
-            train(seed)
+            codes[seed] = encode_features(train(seed), sample).cpu().numpy()
         except FailedTraining as error:
             # Its text alone: it holds what was trained, through its traceback.
             failed[seed] = FailedTraining(first_line(error))

@@ -186,7 +186,7 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
     if share:
         source = "--memory" if args.memory else "a job's share by --cpus, or as --memory says"
         limit_of_a_job = memory.Limit(memory.parse_bytes(share), source)
-    mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
+    on = pick_device("auto" if args.gpus else "cpu")
     jobs = []
     for config in args.configs:
         for seed in range(args.seeds):
@@ -194,8 +194,7 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
             load_config(config, bindings)
             refuse_unfit()
             if limit_of_a_job:
-                on = pick_device("auto" if args.gpus else "cpu")
-                memory.plan(dataset.num_images, limit_of_a_job, on, mapped)
+                memory.plan(dataset.num_images, limit_of_a_job, on, dataset.mapped_bytes)
             made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
             folder = out / f"{config.stem}-seed{seed}"
             common = ("--name", folder.name, *data, "--device", device)
@@ -220,10 +219,10 @@ def _extract(config: Path, args: argparse.Namespace, dataset: Dataset, data_md5:
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
     load_config(config, args.bindings)
     device = pick_device("auto" if args.gpus else "cpu")
-    mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
     planned = memory.plan(
-        dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring=True
-    )
+        dataset.num_images, memory.memory_limit(args.memory), device, dataset.mapped_bytes,
+        scoring=True,
+    )  # fmt: skip
     extractor = load_extractor(args.weights)
     key = cache_key(data_md5, check_sha256(args.weights), extractor)
     cached = paths.cache_folder() / "features" / f"{key}.npy"

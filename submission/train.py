@@ -154,10 +154,10 @@ def train(
     log.info("data: %s", dataset.description)
     log.info("configuration: %s", find_config(args.config))
     log.info("weights: %s, device: %s", args.weights, device)
-    mapped = dataset.num_images * 64 * 64 * 3 if dataset.offset is not None else 0
     planned = memory.plan(
-        dataset.num_images, memory.memory_limit(args.memory), device, mapped, scoring, rendered
-    )
+        dataset.num_images, memory.memory_limit(args.memory), device, dataset.mapped_bytes, scoring,
+        rendered,
+    )  # fmt: skip
     for line in planned.lines():
         log.info(line)
     with stages.stage("checking the data"):
@@ -172,8 +172,8 @@ def train(
     parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     model = paths.model_path(folder)
-    record = _record(folder)
-    if record.get("fingerprint") == fingerprint and record["trained"] == record["seeds"]:
+    record = _record(folder, fingerprint)
+    if record and record["trained"] == record["seeds"]:
         log.info("this command has exported %s already: nothing to train", model)
         stages.read(folder / "stages.json")
         return planned
@@ -183,7 +183,7 @@ def train(
     cached = features_folder / f"{key}.npy"
     with stages.stage("features"):
         extract_features(dataset, extractor, cached, device, planned.batch_size)
-    if record.get("fingerprint") != fingerprint:
+    if not record:
         # From here on curves in the folder are not those of a model that it may have already.
         write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
     with stages.stage("VAE"):
@@ -192,9 +192,7 @@ def train(
         means, seed, trained = learn(
             features, folder, fingerprint, args.seeds, until, events.register_progress
         )
-    if record.get("fingerprint") == fingerprint and (
-        (record.get("seed"), record["trained"]) == (seed, trained)
-    ):
+    if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")
         return planned
@@ -232,12 +230,13 @@ def train(
     return planned
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """What the folder's model was made from; nothing unless it is what was exported, byte for
-    byte."""
+def _record(folder: Path, fingerprint: str) -> dict[str, Any]:
+    """What a run of this fingerprint recorded of the folder's model; nothing unless that is what it
+    exported, byte for byte."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        _ = record["fingerprint"], record["trained"], record["seeds"]
-        if record["sha256"] == check_sha256(paths.model_path(folder)):
+        _ = record["trained"], record["seeds"]
+        same = record["fingerprint"] == fingerprint
+        if same and record["sha256"] == check_sha256(paths.model_path(folder)):
             return record
     return {}
