@@ -7,7 +7,7 @@ prepare() {
     local project lock home venv missing
     project="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
     # A checkout that belongs to somebody else, or is mounted read-only, gets its files elsewhere;
-    # submission/paths.py follows the same rule.
+    # submission/runtime/paths.py follows the same rule.
     home="${SUBMISSION_HOME:-$project/scratch}"
     if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$home" ] || { [ ! -e "$home" ] && [ -w "$project" ]; }; }; then
         home="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"

@@ -20,14 +20,13 @@ import numpy as np
 
 from benchmarks import floor
 from benchmarks.report import draw, table
-from submission import paths
-from submission.config import load_config
-from submission.data import Dataset, open_dataset, verify
-from submission.encode import cached_codes
-from submission.errors import UserError, first_line
-from submission.locks import replacing
-from submission.progress import progress_bar
-from submission.stages import write_text
+from submission.data.dataset import Dataset, open_dataset, verify
+from submission.latents.codes import cached_codes
+from submission.runtime import paths
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError, first_line
+from submission.runtime.files import replacing, write_text
+from submission.runtime.progress import progress_bar
 
 Settings = dict[str, Any]
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from submission.cpu import fast_cpu
-from submission.extractor import FEATURE_SIZE, Extractor
-from submission.vae import VAE, elbo_loss
+from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.latents.vae import VAE, elbo_loss
+from submission.runtime.device import fast_cpu
 
 # A plain 3x3 convolution at the sizes that VGG19's inner blocks have: maps, pixels a side.
 _CONVOLUTIONS = ((128, 32), (256, 16), (512, 8))

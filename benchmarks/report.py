@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from submission.locks import replacing
+from submission.runtime.files import replacing
 
 Report = dict[str, Any]
 

@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from submission.stages import peak_mib
+from submission.runtime.usage import peak_mib
 
 Settings = dict[str, Any]
 
 
 def load_ours(settings: Settings) -> Settings:
     """Opened, its checksums compared, and read once from end to end."""
-    from submission.data import open_dataset, verify
+    from submission.data.dataset import open_dataset, verify
 
     started = time.perf_counter()
     dataset = open_dataset(Path(settings["data"]), settings["dataset"])
@@ -45,9 +45,9 @@ def features_ours(settings: Settings) -> Settings:
     import numpy as np
     import torch
 
-    from submission.data import open_dataset
-    from submission.extractor import SHIPPED_WEIGHTS, load_extractor
-    from submission.features import extract_features, to_float
+    from submission.data.dataset import open_dataset
+    from submission.features.extraction import extract_features, to_float
+    from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
 
     _load_config(settings)
     network = load_extractor(SHIPPED_WEIGHTS).to(memory_format=torch.channels_last)
@@ -72,7 +72,8 @@ def features_stock(settings: Settings) -> Settings:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-    from submission.extractor import SHIPPED_WEIGHTS, Extractor, read_weights
+    from submission.features.extractor import Extractor
+    from submission.features.weights import SHIPPED_WEIGHTS, read_weights
 
     _load_config(settings)
     network = Extractor().eval()
@@ -107,8 +108,8 @@ def vae_ours(settings: Settings) -> Settings:
 
     import torch
 
-    from submission.features import open_features
-    from submission.vae import train_vae
+    from submission.features.extraction import open_features
+    from submission.latents.training import train_vae
 
     _load_config(settings, "train_vae.epochs=2")
     features = open_features(Path(settings["rows"]), torch.device("cpu"))
@@ -127,8 +128,8 @@ def vae_stock(settings: Settings) -> Settings:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from submission.extractor import FEATURE_SIZE
-    from submission.vae import VAE, beta_at_epoch, elbo_loss
+    from submission.features.extractor import FEATURE_SIZE
+    from submission.latents.vae import VAE, beta_at_epoch, elbo_loss
 
     _load_config(settings)
     bound = {name: gin.query_parameter(f"train_vae.{name}") for name in ("learning_rate", "betas")}
@@ -153,13 +154,14 @@ def vae_stock(settings: Settings) -> Settings:
 
 def metrics_ours(settings: Settings) -> Settings:
     """The metrics from codes computed beforehand and kept."""
-    from submission import scoring
+    from submission.metrics.compute import score
+    from submission.metrics.grids import GridRepresentations
 
     _bind_counts(settings)
     sizes, codes = settings["factor_sizes"], _codes(settings)
     started = time.perf_counter()
-    data = scoring.GridRepresentations(codes, sizes)
-    result = scoring.score(data, metrics=settings["metrics"], workers=settings["workers"])
+    data = GridRepresentations(codes, sizes)
+    result = score(data, metrics=settings["metrics"], workers=settings["workers"])
     return {"seconds": time.perf_counter() - started, "scores": result["headline"]}
 
 
@@ -168,12 +170,13 @@ def metrics_stock(settings: Settings) -> Settings:
     fits seeded as in ours: the library leaves them unseeded, and two runs of it differ)."""
     import numpy as np
 
-    from submission import scoring
-    from submission.export import load
+    from submission.latents.export import load
+    from submission.metrics.compute import score
+    from submission.metrics.grids import GridImages, torchscript_function
 
     _bind_counts(settings)
     images = _library_mpi3d(settings)(settings["dataset"]).images
-    through_model = scoring.torchscript_function(load(Path(settings["model"])))
+    through_model = torchscript_function(load(Path(settings["model"])))
     seen = 0
 
     def represent(observations: Any) -> Any:
@@ -184,8 +187,8 @@ def metrics_stock(settings: Settings) -> Settings:
     represent(np.zeros((16, 64, 64, 3)))
     seen = 0
     started = time.perf_counter()
-    data = scoring.GridImages(images, settings["factor_sizes"])
-    result = scoring.score(data, represent, settings["metrics"], workers=1)
+    data = GridImages(images, settings["factor_sizes"])
+    result = score(data, represent, settings["metrics"], workers=1)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "scores": result["headline"], "images": seen}
 
@@ -198,7 +201,7 @@ def rates(settings: Settings) -> Settings:
 
 
 def _load_config(settings: Settings, *bindings: str) -> None:
-    from submission.config import load_config
+    from submission.runtime.config import load_config
 
     load_config(Path("public.gin"), [*settings.get("bindings", ()), *bindings])
 
@@ -206,9 +209,9 @@ def _load_config(settings: Settings, *bindings: str) -> None:
 def _bind_counts(settings: Settings) -> None:
     import gin
 
-    from submission import scoring
+    from submission.metrics.settings import load_settings
 
-    scoring.load_settings()
+    load_settings()
     with gin.unlock_config():
         for name, value in settings["counts"].items():
             gin.bind_parameter(name, value)
@@ -218,11 +221,11 @@ def _codes(settings: Settings) -> Any:
     """Those of the model; or, where `latents` is set, the factors mixed into so many latents."""
     import numpy as np
 
-    from submission import scoring
+    from submission.metrics.grids import ideal_code
 
     if "latents" not in settings:
         return np.load(settings["codes"], allow_pickle=False)
-    ideal = scoring.ideal_code(settings["factor_sizes"])
+    ideal = ideal_code(settings["factor_sizes"])
     random = np.random.default_rng(0)
     mixed = ideal @ random.normal(size=(ideal.shape[1], settings["latents"]))
     return mixed + random.normal(size=mixed.shape)

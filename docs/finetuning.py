@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from submission.extractor import SHIPPED_WEIGHTS, check_sha256
-from submission.finetune import SHIPPED_HEADS
-from submission.stages import write_text
+from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
+from submission.finetuning.weights import SHIPPED_HEADS
+from submission.runtime.files import write_text
 
 DOCS = Path(__file__).resolve().parent
 LOOKS = {"real": "mpi3d_real", "realistic": "mpi3d_realistic", "toy": "mpi3d_toy"}

@@ -30,13 +30,16 @@ from safetensors import safe_open
 from safetensors.torch import save
 from scipy.stats import spearmanr
 
-from submission import scoring, udr
-from submission.config import load_config
-from submission.extractor import SHIPPED_WEIGHTS, check_sha256
-from submission.finetune import craft_weights
-from submission.report import active_latents
-from submission.separate import independent_components
-from submission.stages import write_text
+from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
+from submission.finetuning.starts import craft_weights
+from submission.latents import udr
+from submission.latents.components import independent_components
+from submission.metrics import compute
+from submission.metrics.grids import GridRepresentations
+from submission.metrics.settings import load_settings
+from submission.report.analysis import active_latents
+from submission.runtime.config import load_config
+from submission.runtime.files import write_text
 
 DOCS = Path(__file__).resolve().parent
 METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
@@ -249,9 +252,9 @@ def scores_of(
         made_of = replace(row, name=row.of, of="")
         answer = scores_of(made_of, seed, weights, data, dataset, runs)
         codes = AFTERWARDS[row.name](codes_of(made_of, seed, weights, data, dataset, runs))
-        scoring.load_settings()
-        grid = scoring.GridRepresentations(codes, tuple(answer["data"]["factor_sizes"]))
-        return answer | {"scores": scoring.score(grid)}
+        load_settings()
+        grid = GridRepresentations(codes, tuple(answer["data"]["factor_sizes"]))
+        return answer | {"scores": compute.score(grid)}
     scores = runs / name / "scores.json"
     where = ("--data", str(data), "--dataset", dataset, "--name", name)
     bindings = (*row.bindings, f"train_vae.seed={seed}")

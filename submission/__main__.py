@@ -1,4 +1,4 @@
-"""`python -m submission <command>`: each command is one function in one module.
+"""`python -m submission <command>`: each command is one module of submission.commands.
 
 A command's module has `add_arguments(parser)` and `run(args)`; it is imported only when its command
 is named, so that `--help` is quick.
@@ -12,22 +12,22 @@ import logging
 import os
 import sys
 
-from submission.errors import UserError, first_line
+from submission.runtime.errors import UserError, first_line
 
-# command: (module, what --help says of it)
+# command: what --help says of it; each is a module of submission.commands
 COMMANDS = {
-    "run": ("submission.dry_run", "what run.sh calls: the server's job there, a dry run elsewhere"),
-    "render": ("submission.standin", "render a stand-in for MPI3D in the official format"),
-    "finetune": ("submission.finetune", "train the extractor on simulated images (section 2.1)"),
-    "probe": ("submission.probe", "what the extractor reads in labelled images"),
-    "train": ("submission.train", "features, VAE, export: the server's job"),
-    "score": ("submission.score", "score an exported model with disentanglement_lib"),
-    "sweep": ("submission.sweep", "seeds x configurations on Ray: a table and a CSV"),
-    "report": ("submission.report", "a scored run as one HTML file, beside another run's scores"),
-    "encode": ("submission.encode", "images -> latent codes, as an npz file"),
-    "evaluate": ("submission.evaluate", "what the server does with a pushed tag, at home"),
-    "remote": ("submission.remote", "make a repository that evaluates each pushed tag"),
-    "check": ("submission.check", "what can be known before a tag is pushed"),
+    "run": "what run.sh calls: the server's job there, a dry run elsewhere",
+    "render": "render a stand-in for MPI3D in the official format",
+    "finetune": "train the extractor on simulated images (section 2.1)",
+    "probe": "what the extractor reads in labelled images",
+    "train": "features, VAE, export: the server's job",
+    "score": "score an exported model with disentanglement_lib",
+    "sweep": "seeds x configurations on Ray: a table and a CSV",
+    "report": "a scored run as one HTML file, beside another run's scores",
+    "encode": "images -> latent codes, as an npz file",
+    "evaluate": "what the server does with a pushed tag, at home",
+    "remote": "make a repository that evaluates each pushed tag",
+    "check": "what can be known before a tag is pushed",
 }
 
 # What a path or a disk of the user's leads to; any other OSError is a fault of this program.
@@ -46,10 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     argv = sys.argv[1:] if argv is None else argv
-    for name, (module_name, help_text) in COMMANDS.items():
+    for name, help_text in COMMANDS.items():
         sub = subparsers.add_parser(name, help=help_text, description=help_text)
         if argv and argv[0] == name:
-            importlib.import_module(module_name).add_arguments(sub)
+            importlib.import_module(f"submission.commands.{name}").add_arguments(sub)
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("submission").setLevel(logging.INFO)
     try:
-        importlib.import_module(COMMANDS[args.command][0]).run(args)
+        importlib.import_module(f"submission.commands.{args.command}").run(args)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has had enough (`| head`); nothing is left to be flushed at the exit.

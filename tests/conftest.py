@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine. Where none answers the test is skipped, or fails if one must be there."""
-    from submission.evaluate import engine_answers
+    from submission.server.runners import engine_answers
 
     if engine_answers():
         return

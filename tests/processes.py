@@ -14,8 +14,8 @@ import torch
 
 forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload([
-    "submission.config", "submission.train", "submission.dry_run", "submission.score",
-    "submission.report",
+    "submission.commands.train", "submission.commands.run", "submission.commands.score",
+    "submission.commands.report",
 ])  # fmt: skip
 
 

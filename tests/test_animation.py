@@ -1,5 +1,6 @@
 """Animations as disentanglement_lib writes them: read panel by panel, and their labels inferred."""
 
+import argparse
 import ast
 import importlib.util
 from collections.abc import Callable
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from submission import animation, probe, standin
-from submission.animation import PANELS
-from submission.errors import UserError
+from submission.commands.probe import add_arguments, run
+from submission.finetuning import animation
+from submission.finetuning.animation import PANELS
+from submission.finetuning.probe import on_own_panel
+from submission.render.stand_in import render_images
+from submission.runtime.errors import UserError
 
 SIZES = (6, 6, 2, 3, 3, 40, 40)
 START = (2, 4, 1, 1, 0, 30, 7)
@@ -79,7 +83,7 @@ def test_labels_are_found_through_wrong_readings(
     # By hand: of panel 2's values (small, large) the share that was read right, averaged.
     r, t = read[:, 2, 2], true[:, 2, 2]
     expected = ((r[t == 0] == 0).mean() + (r[t == 1] == 1).mean()) / 2
-    assert probe.on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
+    assert on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
 
 
 def test_the_real_animations_take_the_values_in_their_own_order() -> None:
@@ -98,7 +102,7 @@ def test_a_gif_of_renders_is_read(
     library: dict[str, Callable[..., Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     true = factors_of(library)
-    images = standin.render_images("real", true.reshape(-1, 7)).reshape(20, PANELS, 64, 64, 3)
+    images = render_images("real", true.reshape(-1, 7)).reshape(20, PANELS, 64, 64, 3)
     path = tmp_path / "animation.gif"
     write_gif(library, images, path)
     read = animation.read_animation(path)
@@ -106,9 +110,9 @@ def test_a_gif_of_renders_is_read(
     # A palette of 256 colours for each frame moves grey levels a little, a wrong cut would a lot.
     assert np.abs(read.astype(int) - images).mean() < 6
 
-    parser = probe.argparse.ArgumentParser()
-    probe.add_arguments(parser)
-    probe.run(parser.parse_args(["--gif", str(path)]))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args(["--gif", str(path)]))
     printed = capsys.readouterr().out
     assert "tilt 30, pan 7: look whether that is so" in " ".join(printed.split())
     own = printed[printed.index("on the panel that moves") :]

@@ -12,7 +12,7 @@ import torch
 from benchmarks import floor
 from benchmarks.__main__ import STAGES, main, measure
 from benchmarks.report import draw, share, table
-from submission.config import load_config
+from submission.runtime.config import load_config
 
 PROJECT = Path(__file__).parent.parent
 SIZES = (2, 2, 2, 2, 2, 2, 2)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from submission.check import conda_pins, lock_pins
+from submission.server.preflight import conda_pins, lock_pins
 
 PROJECT = Path(__file__).parent.parent
 TAG = "submission-v1"

@@ -5,8 +5,8 @@ from pathlib import Path
 import gin
 import pytest
 
-from submission.config import CONFIGS, load_config
-from submission.errors import UserError
+from submission.runtime.config import CONFIGS, load_config
+from submission.runtime.errors import UserError
 
 TRAINING = ["private.gin", "public.gin", "stage1.gin", "dry_run.gin"]
 
@@ -66,7 +66,7 @@ def test_refined_binds_the_same_and_the_groups(name: str) -> None:
     load_config(Path("public.gin"))
     public = set(gin.config._CONFIG)
     load_config(Path(name))
-    assert set(gin.config._CONFIG) - public == {("", "submission.separate.train_groups")}
+    assert set(gin.config._CONFIG) - public == {("", "submission.latents.groups.train_groups")}
     assert public <= set(gin.config._CONFIG)
 
 
@@ -74,7 +74,7 @@ def test_refined_binds_the_same_and_the_groups(name: str) -> None:
     ("text", "message"),
     [
         ("Encoder.init = 'orthogonal'\nEncoder.init = 'pytorch'", "bound a second time"),
-        ("Encoder.init = 'x'\nsubmission.vae.Encoder.init = 'y'", "bound a second time"),
+        ("Encoder.init = 'x'\nsubmission.latents.vae.Encoder.init = 'y'", "bound a second time"),
         ("Enkoder.init = 'orthogonal'", "Enkoder"),
         ("Encoder.initial = 'orthogonal'", "initial"),
         ("Encoder.size_in = 3", "denylisted"),

@@ -19,9 +19,7 @@ from submission.__main__ import main
 
 PROJECT = Path(__file__).parent.parent
 IMAGE = "submission-test"
-BUILD = [
-    *(["--build-arg", f"BASE={base}"] if (base := os.environ.get("SUBMISSION_BASE")) else []),
-]
+BUILD = [*(["--build-arg", f"BASE={base}"] if (base := os.environ.get("SUBMISSION_BASE")) else [])]
 NETWORK = os.environ.get("SUBMISSION_BUILD_NETWORK")
 FAST = [
     "--quick", "train_vae.epochs=2", "Encoder.widths=(32,)", "Decoder.widths=(32,)",

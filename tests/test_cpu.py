@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from submission.cpu import fast_cpu
+from submission.runtime.device import fast_cpu
 
 PROJECT = Path(__file__).parent.parent
 
@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 # In a process of its own, whose heap no other test has grown.
 PAGES = """
 import resource, torch
-from submission.cpu import fast_cpu
-from submission.stages import own_mib
+from submission.runtime.device import fast_cpu
+from submission.runtime.usage import own_mib
 
 def pages_of_a_block():  # that the kernel gives for 64 MiB asked for, filled and freed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -8,15 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from submission.data import (
-    SIZES_BY_COUNT,
-    find_file,
-    md5_warning,
-    open_dataset,
-    open_file,
-    verify,
-)
-from submission.errors import UserError
+from submission.data.dataset import find_file, md5_warning, open_dataset, open_file, verify
+from submission.data.factors import SIZES_BY_COUNT
+from submission.runtime.errors import UserError
 
 SIZES = (3, 2, 2, 1, 1, 2, 2)
 COUNT = 48

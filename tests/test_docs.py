@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from submission.extractor import SHIPPED_WEIGHTS, check_sha256
+from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("factor_vae", "dci", "sap", "irs", "mig")

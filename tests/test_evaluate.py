@@ -17,7 +17,7 @@ import torch
 from patches import write_patches
 
 from submission.__main__ import main
-from submission.leaderboard import append, table
+from submission.server.leaderboard import append, table
 
 PROJECT = Path(__file__).parent.parent
 Evaluate = Callable[..., tuple[int, dict[str, Any]]]
@@ -347,7 +347,7 @@ def test_rows_added_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from submission.leaderboard import append
+from submission.server.leaderboard import append
 for number in range(20):
     row = {"tag": f"{sys.argv[2]}-{number}", "commit": "", "status": "ok", "data": {}}
     append(Path(sys.argv[1]), row)

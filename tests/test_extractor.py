@@ -13,20 +13,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg19_bn
 
-from submission.config import load_config
-from submission.data import open_file
-from submission.errors import UserError
-from submission.export import export, load
-from submission.extractor import (
+from submission.data.dataset import open_file
+from submission.features.extraction import extract_features, open_features
+from submission.features.extractor import Extractor, l2_normalize
+from submission.features.weights import (
     SHIPPED_WEIGHTS,
-    Extractor,
     check_sha256,
     fold_batch_norm,
-    l2_normalize,
     load_extractor,
 )
-from submission.features import extract_features, open_features
-from submission.vae import Encoder
+from submission.latents.export import export, load
+from submission.latents.vae import Encoder
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -103,7 +102,7 @@ def test_initialisation_is_he_uniform() -> None:
 
 def test_stage1_regions_by_hand() -> None:
     """RMAC on maps whose maxima are known: one position is hot in one channel."""
-    from submission.extractor import RMAC
+    from submission.features.extractor import RMAC
 
     maps = torch.zeros(1, 2, 7, 7)
     maps[0, 0] = 1.0

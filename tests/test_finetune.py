@@ -24,11 +24,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import vgg16_bn
 
-from submission import appearance, finetune, scene
-from submission.config import load_config
-from submission.errors import UserError
-from submission.extractor import SHIPPED_WEIGHTS, Aggregation, Extractor, load_extractor
-from submission.finetune import Network, Source
+from submission.features.extractor import Aggregation, Extractor
+from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.finetuning.images import Source, batches, file_source, open_source
+from submission.finetuning.network import FACTOR_SIZES, Network, finetuning_loss
+from submission.finetuning.starts import craft_weights, load_start, start_network
+from submission.finetuning.training import finetune
+from submission.finetuning.weights import SHIPPED_HEADS, read_heads, widen, write_weights
+from submission.render import randomize
+from submission.render.rig import COLUMNS, FACTOR_NAMES
+from submission.render.scene import factor_sizes, parameters
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError
+from submission.runtime.paths import WEIGHTS
 
 CPU = torch.device("cpu")
 PROJECT = Path(__file__).parents[1]
@@ -64,12 +72,12 @@ def paper() -> Iterator[None]:
 def shipped() -> Network:
     """The shipped extractor with new heads; tests that train copy it."""
     load_config(Path("finetune.gin"))
-    return finetune.start_network(str(SHIPPED_WEIGHTS), None, None, seed=0)
+    return start_network(str(SHIPPED_WEIGHTS), None, None, seed=0)
 
 
 def some_images(count: int) -> Source:
     images = np.random.default_rng(7).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    factors = np.random.default_rng(8).integers(0, scene.factor_sizes("real"), (count, 7))
+    factors = np.random.default_rng(8).integers(0, factor_sizes("real"), (count, 7))
     return Source(
         lambda rows: (images[rows], factors[rows]), lambda epoch: np.arange(count),
         np.arange(2), "noise",
@@ -94,7 +102,7 @@ def test_configuration_is_the_papers(paper: None) -> None:
 
 def test_the_network_starts_he_uniform(paper: None) -> None:
     """Aggregation and heads, as the paper says: uniform within sqrt(6 / fan_in)."""
-    network = finetune.start_network("scratch", None, None, seed=3)
+    network = start_network("scratch", None, None, seed=3)
     assert isinstance(network.extractor.aggregation, Aggregation)
     dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout2d)]
     assert dropouts == [0.1] * 3
@@ -109,16 +117,16 @@ def test_the_network_starts_he_uniform(paper: None) -> None:
 def test_loss_by_hand() -> None:
     """Two images. Even logits cost the logarithm of the number of values each; the smoothed
     target of tilt 0 has weights 1, e^-1/2, e^-2 ... to one side."""
-    logits = [torch.zeros(2, size) for size in scene.factor_sizes("real")]
+    logits = [torch.zeros(2, size) for size in factor_sizes("real")]
     logits[2][0, 1] = 2.0
     factors = torch.tensor([[0, 0, 1, 0, 0, 0, 39], [5, 5, 0, 2, 2, 0, 39]])
     size = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
     even = 2 * math.log(6) + 2 * math.log(3) + 2 * math.log(40)
-    assert finetune.finetuning_loss(logits, factors, 0.0).item() == pytest.approx(size + even)
+    assert finetuning_loss(logits, factors, 0.0).item() == pytest.approx(size + even)
     logits[5][:, 1] = 3.0
     tails = [math.exp(-(k**2) / 2) for k in range(40)]
     tilt = math.log(39 + math.exp(3)) - 3 * tails[1] / sum(tails)
-    assert finetune.finetuning_loss(logits, factors, 1.0).item() == pytest.approx(
+    assert finetuning_loss(logits, factors, 1.0).item() == pytest.approx(
         size + even - math.log(40) + tilt, rel=1e-6
     )
 
@@ -163,7 +171,7 @@ def test_bfloat16_reads_what_float32_reads(shipped: Network) -> None:
     """Close, but not the same: or nothing was computed in bfloat16 at all."""
     network = copy.deepcopy(shipped).eval()
     images = torch.from_numpy(
-        appearance.render_random(0, np.arange(8), (0, 0, 1), 1.0, threads=1)[0]
+        randomize.render_random(0, np.arange(8), (0, 0, 1), 1.0, threads=1)[0]
     )
     x = images.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
@@ -189,9 +197,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
         network = copy.deepcopy(shipped)
         network.autocast = asked
         (tmp_path / str(asked)).mkdir()
-        finetune.finetune(
-            network, some_images(6), tmp_path / str(asked), CPU, "x", {}, progress=False
-        )
+        finetune(network, some_images(6), tmp_path / str(asked), CPU, "x", {}, progress=False)
         trained.append(network.state_dict())
     for key, value in trained[0].items():
         assert torch.equal(value, trained[1][key]), key
@@ -238,7 +244,7 @@ def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
             first[name] = 0.9 * first[name] + 0.1 * gradient[name] * 2 / norm
             rate = phase * (0.1 if name.startswith("extractor.features") else 0.2)
             theta[name] = (p * (1 - rate * 0.3) - rate * first[name] / (1 - 0.9**step)).detach()
-    history = finetune.finetune(network, source, tmp_path, CPU, "x", {}, progress=False)
+    history = finetune(network, source, tmp_path, CPU, "x", {}, progress=False)
     for name, p in network.named_parameters():
         # A convolution's bias before a batch norm has no gradient but rounding.
         torch.testing.assert_close(p.detach(), theta[name], rtol=1e-5, atol=1e-6, msg=name)
@@ -268,7 +274,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
             state[f"module.basenet.slice{number}.{key}"] = value
     state["module.basenet.slice5.1.weight"] = torch.zeros(1024, 512, 3, 3)
     torch.save(state, tmp_path / "craft_mlt_25k.pth")
-    network = finetune.start_network("craft", tmp_path / "craft_mlt_25k.pth", None, seed=0)
+    network = start_network("craft", tmp_path / "craft_mlt_25k.pth", None, seed=0)
     ours = network.extractor.features.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -282,7 +288,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
 def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: None) -> None:
     tensors = {key: value for key, value in load_file(SHIPPED_WEIGHTS).items() if "features" in key}
     torch.save(tensors | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg19_bn-c79401a0.pth")
-    network = finetune.start_network(str(tmp_path / "vgg19_bn-c79401a0.pth"), None, None, seed=5)
+    network = start_network(str(tmp_path / "vgg19_bn-c79401a0.pth"), None, None, seed=5)
     for key, value in network.extractor.features.state_dict().items():
         if "num_batches" not in key:
             assert torch.equal(value, tensors[f"features.{key}"].float())
@@ -298,7 +304,7 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
     load_config(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
     network = copy.deepcopy(shipped).eval()
     network.head_scale = 4.0
-    finetune.write_weights(network, tmp_path, {"start": "here"})
+    write_weights(network, tmp_path, {"start": "here"})
     weights, heads = tmp_path / "vgg19_bn_agg.safetensors", tmp_path / "heads.safetensors"
     assert sorted(p.name for p in tmp_path.iterdir()) == [heads.name, weights.name]
     assert {t.dtype for t in load_file(weights).values()} == {torch.float16}
@@ -306,11 +312,11 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
     with safe_open(weights, "pt") as file:
         assert file.metadata() == {"start": "here"}
     images = torch.rand(3, 3, 64, 64)
-    restarted = finetune.start_network(str(weights), None, heads, seed=9).eval()
+    restarted = start_network(str(weights), None, heads, seed=9).eval()
     with torch.inference_mode():
         expected = network(images)
         vectors, again = load_extractor(weights)(images), restarted(images)
-        for i, (weight, bias) in enumerate(finetune.read_heads(heads)):
+        for i, (weight, bias) in enumerate(read_heads(heads)):
             torch.testing.assert_close(vectors @ weight.T + bias, expected[i], rtol=0, atol=1e-2)
             torch.testing.assert_close(again[i], expected[i], rtol=0, atol=1e-2)
 
@@ -318,7 +324,7 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
 def thin_network(*bindings: str) -> Network:
     """A thin network whose batch norms differ from map to map, in evaluation mode."""
     load_config(Path("finetune_cpu.gin"), bindings)
-    network = finetune.start_network("scratch", None, None, seed=2)
+    network = start_network("scratch", None, None, seed=2)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -335,7 +341,7 @@ def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
     tmp_path: Path, maps: str
 ) -> None:
     network = thin_network(f"start_network.maps={maps}")
-    finetune.write_weights(network, tmp_path, {})
+    write_weights(network, tmp_path, {})
     shapes = {key: value.shape for key, value in load_file(SHIPPED_WEIGHTS).items()}
     written = {k: v.shape for k, v in load_file(tmp_path / "vgg19_bn_agg.safetensors").items()}
     assert written == shapes
@@ -347,7 +353,7 @@ def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
     # The file's weights are float16, through 19 layers that nobody trained.
     assert (got * expected).sum(dim=1).min() > 0.999
     exact = Extractor().eval()
-    exact.load_state_dict(finetune.widen(network.extractor))
+    exact.load_state_dict(widen(network.extractor))
     with torch.inference_mode():
         # Sums over other numbers of maps round differently, more so without AVX512.
         torch.testing.assert_close(exact(images), expected, rtol=0, atol=5e-5)
@@ -355,7 +361,7 @@ def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
 
 def test_all_of_vgg19s_maps_are_written_as_they_are(paper: None, shipped: Network) -> None:
     state = shipped.extractor.state_dict()
-    for key, value in finetune.widen(shipped.extractor).items():
+    for key, value in widen(shipped.extractor).items():
         assert torch.equal(value, state[key]), key
 
 
@@ -363,7 +369,7 @@ def test_all_of_vgg19s_maps_are_written_as_they_are(paper: None, shipped: Networ
 
 
 def test_files_are_split_and_shuffled(data: Path, paper: None) -> None:
-    source = finetune.file_source(data, seed=0)
+    source = file_source(data, seed=0)
     training, again, next_epoch = source.epoch(0), source.epoch(0), source.epoch(1)
     assert np.array_equal(training, again)
     assert not np.array_equal(training, next_epoch)
@@ -381,13 +387,11 @@ def test_files_are_split_and_shuffled(data: Path, paper: None) -> None:
 
 
 def test_batches_are_shared_without_rest(data: Path, paper: None) -> None:
-    source = finetune.file_source(data)
+    source = file_source(data)
     numbers = source.epoch(0)[:22]
-    whole = [images for images, _ in finetune.batches(source, numbers, 6)]
+    whole = [images for images, _ in batches(source, numbers, 6)]
     assert [len(images) for images in whole] == [6, 6, 6, 4]
-    shares = [
-        [images for images, _ in finetune.batches(source, numbers, 6, rank, 2)] for rank in (0, 1)
-    ]
+    shares = [[images for images, _ in batches(source, numbers, 6, rank, 2)] for rank in (0, 1)]
     for images, even, odd in zip(whole, *shares, strict=True):
         assert np.array_equal(images[0::2], even)
         assert np.array_equal(images[1::2], odd)
@@ -395,18 +399,18 @@ def test_batches_are_shared_without_rest(data: Path, paper: None) -> None:
 
 def test_rendered_images_follow_from_their_numbers_alone() -> None:
     mix = (0.2, 0.25, 0.55)
-    many = appearance.random_parameters(1, np.arange(4000), mix, 1.0)
-    few = appearance.random_parameters(1, np.array([2**40, 17]), mix, 1.0)
+    many = randomize.random_parameters(1, np.arange(4000), mix, 1.0)
+    few = randomize.random_parameters(1, np.array([2**40, 17]), mix, 1.0)
     assert many[0][17].tobytes() == few[0][1].tobytes()
     assert np.array_equal(many[1][17], few[1][1])
-    other = appearance.random_parameters(2, np.arange(4000), mix, 1.0)
+    other = randomize.random_parameters(2, np.arange(4000), mix, 1.0)
     assert np.mean(np.all(many[1] == other[1], axis=1)) < 0.01
     # Each value of each factor is as likely as the others, and the looks are as the mix says.
-    for i, size in enumerate(scene.factor_sizes("real")):
+    for i, size in enumerate(factor_sizes("real")):
         counts = np.bincount(many[1][:, i], minlength=size)
         assert np.all(np.abs(counts - 4000 / size) < 5 * math.sqrt(4000 / size))
     np.testing.assert_allclose(np.bincount(many[2]) / 4000, mix, atol=0.04)
-    for name in scene.COLUMNS:
+    for name in COLUMNS:
         assert np.isfinite(many[0][name]).all(), name
     # Randomised sizes must leave the size factor readable.
     small = many[1][:, 2] == 0
@@ -417,11 +421,11 @@ def test_rendered_images_follow_from_their_numbers_alone() -> None:
 
 
 def test_no_strength_gives_the_plain_looks() -> None:
-    columns, factors, domain = appearance.random_parameters(1, np.arange(60), (1, 1, 2), 0.0)
-    for i, name in enumerate(appearance.DOMAINS):
+    columns, factors, domain = randomize.random_parameters(1, np.arange(60), (1, 1, 2), 0.0)
+    for i, name in enumerate(randomize.DOMAINS):
         own = domain == i
-        plain = scene.parameters(name, factors[own])
-        for column in scene.COLUMNS:
+        plain = parameters(name, factors[own])
+        for column in COLUMNS:
             np.testing.assert_allclose(columns[column][own], plain[column], rtol=1e-5, atol=1e-6)
 
 
@@ -495,7 +499,7 @@ def test_two_processes_equal_one_with_averaged_gradients(
     )  # fmt: skip
     finish(command(data, tmp_path, bindings, torchrun=True))
     load_config(Path("finetune.gin"), bindings)
-    source = finetune.file_source(data)
+    source = file_source(data)
     network = copy.deepcopy(shipped).train()
     network.autocast = False
     for layer in network.modules():
@@ -558,8 +562,8 @@ def test_a_run_that_cannot_go_well_is_refused(
     load_config(Path("finetune.gin"), bindings)
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
-        finetune.finetune(
-            copy.deepcopy(shipped), finetune.file_source(data), tmp_path, CPU, "mine", {},
+        finetune(
+            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, "mine", {},
             progress=False,
         )  # fmt: skip
     assert not (tmp_path / "heads.safetensors").exists()
@@ -568,54 +572,54 @@ def test_a_run_that_cannot_go_well_is_refused(
 def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     load_config(Path("finetune.gin"))
     with pytest.raises(UserError, match="--from craft needs --craft-file"):
-        finetune.start_network("craft", None, None, seed=0)
+        start_network("craft", None, None, seed=0)
     with pytest.raises(UserError, match="can start from craft; add --from scratch"):
-        finetune.start_network("craft", None, None, seed=0, maps=(8, 8, 8, 8, 8))
+        start_network("craft", None, None, seed=0, maps=(8, 8, 8, 8, 8))
     with pytest.raises(UserError, match="no weight file"):
-        finetune.craft_weights(tmp_path / "none.pth")
+        craft_weights(tmp_path / "none.pth")
     torch.save({"module.basenet.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="not CRAFT's weights"):
-        finetune.craft_weights(tmp_path / "x.pth")
+        craft_weights(tmp_path / "x.pth")
     tensors = load_file(SHIPPED_WEIGHTS)
     tensors["aggregator.5.weight"] = torch.zeros(2048, 1024, 1, 1)
     with pytest.raises(UserError, match="another architecture: 'aggregator"):
-        finetune.load_start(shipped.extractor, tensors, "a file")
+        load_start(shipped.extractor, tensors, "a file")
     del tensors["features.0.weight"]
     with pytest.raises(UserError, match=r"'features\.0\.weight' should be .* and is nothing"):
-        finetune.load_start(shipped.extractor, tensors, "a file")
+        load_start(shipped.extractor, tensors, "a file")
 
 
 def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
     """Rendered again with another seed they have the same names and numbers."""
     load_config(Path("finetune.gin"), settings())
     copied = shutil.copytree(data, tmp_path / "data")
-    before = finetune.file_source(copied)
-    assert before.identity == finetune.file_source(data).identity
+    before = file_source(copied)
+    assert before.identity == file_source(data).identity
     path = copied / "mpi3d_toy" / "mpi3d_toy.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     arrays["images"][0, 0, 0, 0] ^= 1
     np.savez(path, **arrays)
-    after = finetune.file_source(copied)
+    after = file_source(copied)
     assert (before.description, before.identity != after.identity) == (after.description, True)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(UserError, match="truncated or corrupt"):
-        finetune.file_source(copied)
+        file_source(copied)
     with pytest.raises(UserError, match=r"training_share is 1.0, which leaves no image"):
-        finetune.file_source(data, training_share=1.0)
+        file_source(data, training_share=1.0)
 
 
 def test_weights_that_were_moved_away_are_written_again(
     tmp_path: Path, data: Path, shipped: Network
 ) -> None:
     load_config(Path("finetune.gin"), settings(finetune__epochs=1))
-    source = finetune.file_source(data)
+    source = file_source(data)
 
     def train() -> None:
         network = copy.deepcopy(shipped)
-        finetune.finetune(network, source, tmp_path, CPU, "mine", {"a": "b"}, progress=False)
+        finetune(network, source, tmp_path, CPU, "mine", {"a": "b"}, progress=False)
 
     train()
     weights = tmp_path / "vgg19_bn_agg.safetensors"
@@ -634,14 +638,14 @@ def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:
     images = np.zeros((4, 64, 64, 3), np.uint8)
     np.savez(folder / "mpi3d_toy.npz", images=images, factor_sizes=np.array([4, 1, 1, 1, 1, 1, 1]))
     with pytest.raises(UserError, match="today's release"):
-        finetune.file_source(tmp_path, datasets=("mpi3d_toy",))
+        file_source(tmp_path, datasets=("mpi3d_toy",))
     np.savez_compressed(
         folder / "mpi3d_toy.npz", images=images, factor_sizes=np.array([4] + [1] * 6)
     )
     with pytest.raises(UserError, match="compressed"):
-        finetune.file_source(tmp_path, datasets=("mpi3d_toy",))
+        file_source(tmp_path, datasets=("mpi3d_toy",))
     with pytest.raises(UserError, match="'files' or 'rendered'"):
-        finetune.open_source(data, images="film")
+        open_source(data, images="film")
 
 
 # --- the shipped weights
@@ -651,20 +655,18 @@ def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:
 @pytest.mark.parametrize("look", ["real", "realistic", "toy"])
 def test_shipped_weights_reach_what_their_card_states(look: str) -> None:
     """On 1,000 renders of the look, noise of another seed, poses of the whole grid."""
-    from submission.probe import read_factors, scores
-    from submission.standin import render_images
+    from submission.finetuning.probe import read_factors, scores
+    from submission.render.stand_in import render_images
 
-    card = (finetune.WEIGHTS_FOLDER / "README.md").read_text()
+    card = (WEIGHTS / "README.md").read_text()
     row = next(line for line in card.splitlines() if line.startswith(f"| stand-in, {look} look |"))
     stated = [float(number) for number in re.findall(r"(?<=\| )[\d.]+", row)]
     generator = np.random.default_rng(7)
-    factors = np.stack([generator.integers(0, n, 1000) for n in finetune.FACTOR_SIZES], axis=1)
+    factors = np.stack([generator.integers(0, n, 1000) for n in FACTOR_SIZES], axis=1)
     images = render_images(look, factors, seed=7)
-    reached = scores(
-        read_factors(SHIPPED_WEIGHTS, finetune.SHIPPED_HEADS, images, CPU), factors, False
-    )
+    reached = scores(read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, images, CPU), factors, False)
     # Sampling alone moves a share by 3 %.
-    for name, percent in zip(scene.FACTOR_NAMES[:5], stated[:5], strict=True):
+    for name, percent in zip(FACTOR_NAMES[:5], stated[:5], strict=True):
         assert reached[name]["mean_over_values"] > percent / 100 - 0.04, name
     for name, error in zip(("tilt", "pan"), stated[5:7], strict=True):
         assert reached[name]["error"] < 1.25 * error + 0.1

@@ -26,14 +26,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from submission import paths
 from submission.__main__ import main
-from submission.checkpoint import load_checkpoint, save_checkpoint
-from submission.config import _PARAMETERS, CONFIGS, load_config
-from submission.data import open_file, verify
-from submission.encode import call_model
-from submission.errors import UserError
-from submission.extractor import SHIPPED_WEIGHTS
+from submission.data.dataset import open_file, verify
+from submission.features.weights import SHIPPED_WEIGHTS
+from submission.latents.codes import call_model
+from submission.runtime import paths
+from submission.runtime.checkpoint import load_checkpoint, save_checkpoint
+from submission.runtime.config import _PARAMETERS, CONFIGS, load_config
+from submission.runtime.errors import UserError
 
 PROJECT = Path(__file__).parent.parent
 SIZES = (1, 1, 1, 1, 1, 2, 2)

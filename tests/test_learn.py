@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from submission import udr
-from submission.checkpoint import load_checkpoint, save_checkpoint
-from submission.config import load_config
-from submission.errors import FailedTraining
-from submission.learn import learn
-from submission.vae import encode_features, train_vae
+from submission.latents import udr
+from submission.latents.seeds import learn
+from submission.latents.training import encode_features, train_vae
+from submission.runtime.checkpoint import load_checkpoint, save_checkpoint
+from submission.runtime.config import load_config
+from submission.runtime.errors import FailedTraining
 
 TINY = [
     "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=2",

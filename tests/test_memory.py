@@ -15,12 +15,13 @@ import pytest
 import torch
 from test_data import sparse_official_file
 
-from submission import memory
-from submission.config import load_config
-from submission.data import open_file
-from submission.errors import UserError
-from submission.features import open_features
-from submission.vae import train_vae
+from submission.data.dataset import open_file
+from submission.features.extraction import open_features
+from submission.latents.training import train_vae
+from submission.pipeline.memory_plan import plan
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError
+from submission.runtime.limits import Limit, memory_cgroups, memory_limit, parse_bytes
 
 CPU = torch.device("cpu")
 PROJECT = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def python(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
 @contextlib.contextmanager
 def cgroup(limit: int) -> Iterator[Path]:
     """A new memory cgroup below this process's own, version 1 or 2; its folder."""
-    found = next(memory.memory_cgroups(), None)
+    found = next(memory_cgroups(), None)
     if found is None:
         pytest.skip("this system shows no memory cgroup")
     folder = found[0] / f"submission-test-{os.getpid()}"
@@ -64,7 +65,10 @@ def cgroup(limit: int) -> Iterator[Path]:
 
 
 ENTER = "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
-SHOW = "from submission.memory import memory_limit; x = memory_limit(); print(x.bytes, x.source)\n"
+SHOW = (
+    "from submission.runtime.limits import memory_limit\n"
+    "x = memory_limit(); print(x.bytes, x.source)\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -73,18 +77,18 @@ SHOW = "from submission.memory import memory_limit; x = memory_limit(); print(x.
      ("1048576", 2**20), ("512K", 2**19)],
 )  # fmt: skip
 def test_amounts_of_memory(text: str, size: int) -> None:
-    assert memory.parse_bytes(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-2g", "8gg", "0", "1e9", "8 g b"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
     with pytest.raises(UserError, match="--memory"):
-        memory.parse_bytes(text)
+        parse_bytes(text)
 
 
 def test_the_least_limit_counts() -> None:
-    assert memory.memory_limit("100m") == memory.Limit(100 * 2**20, "--memory")
-    assert memory.memory_limit("900t").source != "--memory"
+    assert memory_limit("100m") == Limit(100 * 2**20, "--memory")
+    assert memory_limit("900t").source != "--memory"
 
 
 def test_a_cgroup_limits() -> None:
@@ -112,28 +116,28 @@ def test_the_full_jobs_fit_where_they_should() -> None:
     for config, count, limit in (("public.gin", FULL, 2), ("private.gin", COMPLEX, 3),
                                  ("private.gin", FULL, 3)):  # fmt: skip
         load_config(Path(config))
-        planned = memory.plan(count, memory.Limit(limit * GIB, "test"), CPU)
+        planned = plan(count, Limit(limit * GIB, "test"), CPU)
         assert planned.peak <= limit * GIB
         assert not planned.features_in_memory
         assert planned.batch_size == 64
-        assert memory.plan(count, memory.Limit(16 * GIB, "test"), CPU).features_in_memory
+        assert plan(count, Limit(16 * GIB, "test"), CPU).features_in_memory
     with pytest.raises(UserError, match=r"stage VAE.*2,048 MiB are allowed"):
-        memory.plan(FULL, memory.Limit(2 * GIB, "test"), CPU)
+        plan(FULL, Limit(2 * GIB, "test"), CPU)
 
 
 def test_batches_shrink_for_a_lasting_limit_only() -> None:
     load_config(Path("stage1.gin"))
-    assert memory.plan(FULL, memory.Limit(2 * GIB, "test"), CPU).batch_size == 32
+    assert plan(FULL, Limit(2 * GIB, "test"), CPU).batch_size == 32
     # A row's last bits depend on its batch, and free memory is another when a run is continued.
     with pytest.raises(UserError, match=r"smaller extract_features\.batch_size"):
-        memory.plan(FULL, memory.Limit(2 * GIB, "free memory", lasting=False), CPU)
+        plan(FULL, Limit(2 * GIB, "free memory", lasting=False), CPU)
 
 
 def test_mapped_files_take_address_space() -> None:
     load_config(Path("public.gin"))
-    space = memory.Limit(4 * GIB, "RLIMIT_AS", address_space=True)
+    space = Limit(4 * GIB, "RLIMIT_AS", address_space=True)
     with pytest.raises(UserError, match="needs 15,"):
-        memory.plan(FULL, space, CPU, data_bytes=FULL * 12288)
+        plan(FULL, space, CPU, data_bytes=FULL * 12288)
 
 
 def test_features_in_memory_and_on_disk_train_the_same_model(tmp_path: Path) -> None:
@@ -206,11 +210,11 @@ FULL_SIZE = (
 from pathlib import Path
 import torch
 from submission import memory
-from submission.config import load_config
+from submission.runtime.config import load_config
 from submission.data import open_file
 from submission.features import extract_features, open_features
-from submission.stages import Stages
-from submission.vae import train_vae
+from submission.runtime.usage import Stages
+from submission.latents.training import train_vae
 
 class Tiny(torch.nn.Module):  # in the extractor's place
     def forward(self, images):

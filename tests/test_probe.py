@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from submission import probe, scene
-from submission.data import open_file
-from submission.errors import UserError
-from submission.extractor import SHIPPED_WEIGHTS
+from submission.commands.probe import add_arguments, run
+from submission.data.dataset import open_file
+from submission.features.weights import SHIPPED_WEIGHTS
+from submission.finetuning import probe
+from submission.finetuning.probe import (
+    axes_as_tilt_and_pan,
+    labelled_frames,
+    labelled_sample,
+    table,
+)
+from submission.render.domains import REAL
+from submission.render.rig import FACTOR_NAMES
+from submission.render.scene import factor_sizes
+from submission.runtime.errors import UserError
 
 # Four images: colour, shape, size, height, background, tilt, pan.
 TRUE = np.array(
@@ -67,7 +77,7 @@ def test_complex_objects_have_no_colour_and_shape() -> None:
 def test_arm_angle_by_hand() -> None:
     """One step of tilt turns the arm by one step; one step of pan by less the more upright it is;
     half a turn of pan with the tilt mirrored is nearly the same direction."""
-    step = scene.REAL.tilt_step
+    step = REAL.tilt_step
     angles = []
     for read, true in [
         ((25, 7), (24, 7)),
@@ -77,8 +87,8 @@ def test_arm_angle_by_hand() -> None:
     ]:
         pair = [np.array([[0, 0, 0, 0, 0, *axes]]) for axes in (read, true)]
         angles.append(probe.scores(pair[0], pair[1], complex_objects=True)["arm"]["median_angle"])
-    lean = np.radians(19.5 * step + scene.REAL.tilt_zero)
-    pan = np.radians(scene.REAL.pan_step)
+    lean = np.radians(19.5 * step + REAL.tilt_zero)
+    pan = np.radians(REAL.pan_step)
     chord = 2 * np.sin(lean) * np.sin(pan / 2)
     assert angles[0] == pytest.approx(step, abs=1e-5)
     assert angles[1] == pytest.approx(np.degrees(2 * np.arcsin(chord / 2)), abs=1e-5)
@@ -98,14 +108,14 @@ def test_the_axes_of_a_real_file_are_taken_in_the_order_that_fits(tmp_path: Path
     swapped = TRUE[:, [0, 1, 2, 3, 4, 6, 5]]
     real = open_file(tmp_path / "x.npz", "mpi3d_real_complex")
     for labels in (TRUE, swapped):
-        ordered, note = probe.axes_as_tilt_and_pan(real, READ, labels)
+        ordered, note = axes_as_tilt_and_pan(real, READ, labels)
         assert np.array_equal(ordered, TRUE)
         assert note.startswith("horizontal" if labels is TRUE else "vertical")
     for dataset in (
         open_file(tmp_path / "x.npz", "mpi3d_toy"),
         open_file(tmp_path / "y.npz", "mpi3d_real"),
     ):
-        assert np.array_equal(probe.axes_as_tilt_and_pan(dataset, READ, swapped)[0], swapped)
+        assert np.array_equal(axes_as_tilt_and_pan(dataset, READ, swapped)[0], swapped)
 
 
 def test_a_sample_keeps_images_and_factors_together(tmp_path: Path) -> None:
@@ -116,14 +126,14 @@ def test_a_sample_keeps_images_and_factors_together(tmp_path: Path) -> None:
     for save, name in ((np.savez, "stored"), (np.savez_compressed, "compressed")):
         save(tmp_path / f"{name}.npz", images=images, factor_sizes=np.array(sizes), stand_in="!")
         dataset = open_file(tmp_path / f"{name}.npz", "mpi3d_real_complex")
-        sample, factors = probe.labelled_sample(dataset, 50)
+        sample, factors = labelled_sample(dataset, 50)
         assert len(sample) == 50
         rows = sample[:, 0, 0, 0].astype(int) * 256 + sample[:, 0, 0, 1]
         expected = np.stack(np.unravel_index(rows, sizes), axis=1)
         expected[:, 6] *= 39
         assert np.array_equal(factors, expected)
     with pytest.raises(UserError, match="today's release"):
-        probe.labelled_sample(open_file(tmp_path / "stored.npz", "mpi3d_toy"), 50)
+        labelled_sample(open_file(tmp_path / "stored.npz", "mpi3d_toy"), 50)
 
 
 BAD_FRAMES = {
@@ -144,23 +154,23 @@ def test_wrong_frames_are_refused(tmp_path: Path, case: str) -> None:
     arrays, message = BAD_FRAMES[case]
     np.savez(tmp_path / "frames.npz", allow_pickle=True, **arrays)
     with pytest.raises(UserError) as refusal:
-        probe.labelled_frames(tmp_path / "frames.npz", complex_objects=False)
+        labelled_frames(tmp_path / "frames.npz", complex_objects=False)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file"):
-        probe.labelled_frames(tmp_path / "none.npz", complex_objects=False)
+        labelled_frames(tmp_path / "none.npz", complex_objects=False)
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(UserError, match="plain arrays"):
-        probe.labelled_frames(tmp_path / "text.npz", complex_objects=False)
+        labelled_frames(tmp_path / "text.npz", complex_objects=False)
     np.save(tmp_path / "images.npy", np.zeros((4, 64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="plain arrays"):
-        probe.labelled_frames(tmp_path / "images.npy", complex_objects=False)
+        labelled_frames(tmp_path / "images.npy", complex_objects=False)
     np.savez(tmp_path / "x.npz", images=np.zeros((4, 64, 64, 3), np.uint8), factors=TRUE)
     with pytest.raises(UserError, match="--complex"):  # colour 5 of complex objects
-        probe.labelled_frames(tmp_path / "x.npz", complex_objects=True)
+        labelled_frames(tmp_path / "x.npz", complex_objects=True)
 
 
 def test_command_reads_what_the_heads_say(
@@ -170,7 +180,7 @@ def test_command_reads_what_the_heads_say(
     import torch
 
     answer = [3, 1, 1, 2, 0, 10, 20]
-    sizes = scene.factor_sizes("real")
+    sizes = factor_sizes("real")
     tensors = {}
     for i, size in enumerate(sizes):
         tensors[f"heads.{i}.weight"] = torch.zeros(size, 512)
@@ -182,24 +192,24 @@ def test_command_reads_what_the_heads_say(
     factors = np.array([answer, [3, 0, 1, 2, 1, 12, 20]])
     np.savez(tmp_path / "frames.npz", images=images, factors=factors, gif=np.array(["a", "b"]))
     parser = argparse.ArgumentParser()
-    probe.add_arguments(parser)
+    add_arguments(parser)
     command = ["--frames", tmp_path / "frames.npz", "--heads", tmp_path / "heads.safetensors",
                "--picture", tmp_path / "confusion.png", "--device", "cpu"]  # fmt: skip
-    probe.run(parser.parse_args([*map(str, command), "--json"]))
+    run(parser.parse_args([*map(str, command), "--json"]))
     scores = json.loads(capsys.readouterr().out)["scores"]
-    right = {name: scores[name]["accuracy"] for name in scene.FACTOR_NAMES[:5]}
+    right = {name: scores[name]["accuracy"] for name in FACTOR_NAMES[:5]}
     assert list(right.values()) == [1, 0.5, 1, 1, 0.5]
     assert scores["tilt"]["error"] == 1
     assert scores["pan"]["error"] == 0
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    lines = probe.table(scores).splitlines()
+    lines = table(scores).splitlines()
     assert next(line for line in lines if line.startswith("object_shape")).split()[1:] == [
         "50.0%", "50.0%", "50.0%",
     ]  # fmt: skip
 
 
 def test_the_extractors_file_is_no_heads_file(tmp_path: Path) -> None:
-    from submission.finetune import read_heads
+    from submission.finetuning.weights import read_heads
 
     with pytest.raises(UserError, match=r"no heads file .* --heads"):
         read_heads(tmp_path / "none.safetensors")

@@ -41,7 +41,7 @@ def test_every_printed_command_line_is_understood(command: list[str]) -> None:
     importlib.import_module(COMMANDS[command[0]][0]).add_arguments(parser)
     args = parser.parse_args(command[1:])
     if getattr(args, "config", None):
-        from submission.config import load_config
+        from submission.runtime.config import load_config
 
         load_config(args.config, args.bindings)
 

@@ -16,8 +16,20 @@ import pytest
 import torch
 from PIL import Image
 
-from submission import report, scoring
-from submission.data import FACTOR_NAMES
+from submission.data.factors import FACTOR_NAMES
+from submission.metrics import compute
+from submission.metrics.grids import GridRepresentations, identity
+from submission.metrics.settings import load_settings
+from submission.report import comparison
+from submission.report.analysis import (
+    QUANTILES,
+    active_latents,
+    gbt_importance,
+    mutual_information,
+    traverse,
+)
+from submission.report.comparison import _interval, obstacles
+from submission.report.runs import read_run
 
 from disentanglement_lib.evaluation.metrics import dci, mig, utils  # isort: skip
 
@@ -213,41 +225,39 @@ def test_a_strip_changes_its_factor_alone(page: Page) -> None:
 
 
 @pytest.fixture
-def mixed() -> scoring.GridRepresentations:
+def mixed() -> GridRepresentations:
     """A code that mixes factors, under quick settings."""
-    scoring.load_settings(quick=True)
+    load_settings(quick=True)
     rng = np.random.default_rng(1)
     codes = FACTORS @ rng.normal(size=(7, 4)) + rng.normal(size=(len(FACTORS), 4)) / 5
-    return scoring.GridRepresentations(codes, SIZES)
+    return GridRepresentations(codes, SIZES)
 
 
-def test_mutual_information_is_the_librarys(mixed: scoring.GridRepresentations) -> None:
-    x, y = utils.generate_batch_factor_code(
-        mixed, scoring.identity, 1000, np.random.RandomState(0), 16
-    )
-    found = report.mutual_information(mixed, 1000, 16)
+def test_mutual_information_is_the_librarys(mixed: GridRepresentations) -> None:
+    x, y = utils.generate_batch_factor_code(mixed, identity, 1000, np.random.RandomState(0), 16)
+    found = mutual_information(mixed, 1000, 16)
     expected = utils.discrete_mutual_info(utils.make_discretizer(x), y)
     np.testing.assert_allclose(found * utils.discrete_entropy(y), expected)
     ordered = np.sort(found, axis=0)
-    score = mig.compute_mig(mixed, scoring.identity, np.random.RandomState(0))["discrete_mig"]
+    score = mig.compute_mig(mixed, identity, np.random.RandomState(0))["discrete_mig"]
     assert np.mean(ordered[-1] - ordered[-2]) == pytest.approx(score)
 
 
-def test_importance_is_what_dci_is_made_of(mixed: scoring.GridRepresentations) -> None:
-    matrix = report.gbt_importance(mixed, 1000, 16)
+def test_importance_is_what_dci_is_made_of(mixed: GridRepresentations) -> None:
+    matrix = gbt_importance(mixed, 1000, 16)
     np.testing.assert_allclose(matrix.sum(axis=0), 1)
-    score = scoring.score(mixed, metrics=["dci"])["headline"]["dci"]
+    score = compute.score(mixed, metrics=["dci"])["headline"]["dci"]
     assert dci.disentanglement(matrix) == pytest.approx(score)
 
 
 def test_traverse_finds_the_nearest_as_a_plain_search_does() -> None:
     rng = np.random.default_rng(0)
     codes = (rng.normal(size=(9000, 4)) * [1, 5, 0.001, 2] + 3).astype(np.float32)
-    active = report.active_latents(codes)
+    active = active_latents(codes)
     assert active.tolist() == [True, True, False, True]
-    rows, far = report.traverse(codes, active, 8500)
+    rows, far = traverse(codes, active, 8500)
     for line, latent in enumerate([0, 1, 3]):
-        for column, quantile in enumerate(report.QUANTILES):
+        for column, quantile in enumerate(QUANTILES):
             target = codes[8500].astype(float)
             target[latent] = np.quantile(codes[:, latent], quantile)
             apart = ((codes - target) / codes.std(axis=0))[:, active]
@@ -325,20 +335,20 @@ def test_a_seed_without_scores_hides_no_other(world: Path, tmp_path: Path) -> No
 
 def test_equal_in_few_seeds_is_no_certainty() -> None:
     """FactorVAE is a multiple of a five-hundredth with the quick counts."""
-    assert report._interval([1.0, 1.0], [0.998, 0.998]) is None
-    found = report._interval([1.0, 1.0, 1.0], [0.9, 0.8, 0.7])
+    assert _interval([1.0, 1.0], [0.998, 0.998]) is None
+    found = _interval([1.0, 1.0, 1.0], [0.9, 0.8, 0.7])
     # Two degrees of freedom, all the variance on one side: 4.3027 times .1 over the root of 3.
     assert found == pytest.approx((0.2 - 0.24842, 0.2 + 0.24842), abs=1e-4)
 
 
 def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
-    runs = [report.read_run(Path(p)) for p in copies(world, tmp_path, "a", 0.5, 0.6)]
-    assert report._obstacles(runs, []) == []
+    runs = [read_run(Path(p)) for p in copies(world, tmp_path, "a", 0.5, 0.6)]
+    assert obstacles(runs, []) == []
     mixed = copies(world, tmp_path, "b", 0.5, config="VAE.latents = 3\n")
-    mixed_runs = [*runs, report.read_run(Path(mixed[0]))]
+    mixed_runs = [*runs, read_run(Path(mixed[0]))]
     said = ["a-seed0 and a-seed1 and b-seed0 differ in more than the seed"]
-    assert report._obstacles(mixed_runs, []) == said
-    assert report._obstacles([runs[0], runs[0]], []) == [
+    assert obstacles(mixed_runs, []) == said
+    assert obstacles([runs[0], runs[0]], []) == [
         "a-seed0 and a-seed0 are not all of different seeds"
     ]
     for part, key, value, words in (
@@ -348,13 +358,13 @@ def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
         scores = json.loads((Path(mixed[0]) / "scores.json").read_text())
         scores[part][key] = scores[part][key] | {"mig.num_train": 7} if value == {} else value
         (Path(mixed[0]) / "scores.json").write_text(json.dumps(scores))
-        other = report.read_run(Path(mixed[0]))
-        assert words in report._obstacles(runs, [other])
+        other = read_run(Path(mixed[0]))
+        assert words in obstacles(runs, [other])
     # Weights and ranked seeds are in no binding.
     (Path(mixed[0]) / "config.gin").unlink()
     record = {"weights": "0123456789", "seeds": 8, "trained": 5}
     (Path(mixed[0]) / "exported.json").write_text(json.dumps(record))
-    changes = report._changes([report.read_run(Path(mixed[0]))], runs)
+    changes = comparison.changes([read_run(Path(mixed[0]))], runs)
     assert "+ --weights = SHA-256 01234567..." in changes
     assert "+ --seeds = 8 (5 trained), the first by UDR" in changes
 
@@ -391,7 +401,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         below = run / f"seed_{seed}" / f"group_{group}" / f"start_{5 if group == 2 else 0}"
         below.mkdir(parents=True)
         (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
-    losses = report.read_run(run).losses
+    losses = read_run(run).losses
     assert {name: rows[0]["squared_error"] for name, rows in losses.items()} == {
         "group 2": 5.0, "group 10": 7.0,
     }  # fmt: skip

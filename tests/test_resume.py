@@ -22,10 +22,10 @@ from processes import forked, run_main
 from test_finetune import command, data, finish, settings  # noqa: F401 (data is a fixture)
 from test_run import Grader, grader  # noqa: F401 (grader is a fixture)
 
-from submission import signals
-from submission.config import load_config
-from submission.stages import write_text
-from submission.vae import train_vae
+from submission.latents.training import train_vae
+from submission.runtime import signals
+from submission.runtime.config import load_config
+from submission.runtime.files import write_text
 
 PROJECT = Path(__file__).parents[1]
 COUNT, BATCH, EPOCHS = 32, 4, 30
@@ -40,8 +40,8 @@ FAST = [
 def _stop_before(function: str, call: int) -> None:
     """Lets this process stop itself when it is about to make the nth call of a module's function,
     so that who wants to disturb it there need not hurry."""
-    module = importlib.import_module(f"submission.{function.partition('.')[0]}")
-    name = function.partition(".")[2]
+    module = importlib.import_module(f"submission.{function.rpartition('.')[0]}")
+    name = function.rpartition(".")[2]
     real, calls = getattr(module, name), itertools.count(1)
 
     def stopping(*args: object, **keywords: object) -> object:
@@ -53,7 +53,7 @@ def _stop_before(function: str, call: int) -> None:
 
 
 # Two batches' features are written; the first epoch's checkpoint is.
-IN_FEATURES, IN_VAE = ("features.to_float", 3), ("vae.save_checkpoint", 2)
+IN_FEATURES, IN_VAE = ("features.extraction.to_float", 3), ("latents.training.save_checkpoint", 2)
 
 
 class World:

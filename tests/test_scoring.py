@@ -14,10 +14,19 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 
-from submission import scoring
-from submission.errors import UserError
+from submission.metrics.compute import score
+from submission.metrics.grids import (
+    GridImages,
+    GridRepresentations,
+    ideal_code,
+    identity,
+    torchscript_function,
+)
+from submission.metrics.results import Context, format_table, write_scores
+from submission.metrics.settings import METRICS, Result, bound_settings, load_settings
+from submission.runtime.errors import UserError
 
-# These have been imported, under the stand-ins, by submission.scoring.
+# These have been imported, under the stand-ins, by submission.metrics.library.
 from disentanglement_lib.data.ground_truth import ground_truth_data, util  # isort: skip
 from disentanglement_lib.evaluation.metrics import (  # isort: skip
     dci,
@@ -42,7 +51,7 @@ def bind(**counts: int) -> None:
 
 @pytest.fixture
 def quick() -> None:
-    scoring.load_settings(quick=True)
+    load_settings(quick=True)
     bind(dci__num_train=200, dci__num_test=100)
 
 
@@ -74,10 +83,10 @@ def standardised(codes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def headline(
-    code: NDArray[Any], sizes: Sequence[int] = SMALL, metrics: Sequence[str] = scoring.METRICS
+    code: NDArray[Any], sizes: Sequence[int] = SMALL, metrics: Sequence[str] = METRICS
 ) -> dict[str, float]:
-    data = scoring.GridRepresentations(code, sizes)
-    values: dict[str, float] = scoring.score(data, metrics=metrics, workers=1)["headline"]
+    data = GridRepresentations(code, sizes)
+    values: dict[str, float] = score(data, metrics=metrics, workers=1)["headline"]
     return values
 
 
@@ -112,12 +121,12 @@ def test_import_leaves_no_stand_in_no_torch_no_log_handler_and_works_in_a_locked
     program = """
 import logging, sys, gin
 gin.config._set_config_is_locked(True)  # gin.finalize() of 0.4.0 fails on Python 3.10 and later
-import submission.scoring as scoring
+from submission.metrics import compute, settings
 assert gin.config_is_locked()
 for name in ("tensorflow", "tensorflow.compat.v1", "gin.tf", "torch"):
     assert name not in sys.modules, name
 assert logging.root.handlers == [] and logging.root.manager.disable == 0
-scoring.load_settings(quick=True)
+settings.load_settings(quick=True)
 assert gin.config_is_locked()
 """
     done = subprocess.run(
@@ -133,7 +142,7 @@ import sys, types
 for name in ("tensorflow", "tensorflow.compat", "tensorflow.compat.v1"):
     sys.modules[name] = types.ModuleType(name)
 real = sys.modules["tensorflow.compat.v1"]
-import submission.scoring
+import submission.metrics.compute
 assert sys.modules["tensorflow.compat.v1"] is real
 assert sys.modules["disentanglement_lib.data.ground_truth.util"].tf is real
 """
@@ -165,21 +174,21 @@ def test_official_settings_are_the_servers() -> None:
         "discretizer": {"discretizer_fn": "@histogram_discretizer", "num_bins": 20},
     }
     flat = {f"{name}.{key}": value for name, row in expected.items() for key, value in row.items()}
-    assert scoring.load_settings() == flat
+    assert load_settings() == flat
 
 
 def test_quick_settings_keep_batch_sizes_and_every_other_setting_than_the_counts() -> None:
-    official, quick = scoring.load_settings(), scoring.load_settings(quick=True)
+    official, quick = load_settings(), load_settings(quick=True)
     changed = {key.split(".")[1] for key in official if official[key] != quick[key]}
     assert changed == {"num_variance_estimate", "num_train", "num_eval", "num_test"}
 
 
 def test_counts_are_official_only_where_every_setting_is() -> None:
-    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
-    scoring.load_settings()
-    assert scoring.score(data, metrics=["mig"])["counts"] == "official"
+    data = GridRepresentations(ideal_code(SMALL), SMALL)
+    load_settings()
+    assert score(data, metrics=["mig"])["counts"] == "official"
     bind(irs__num_train=9999)
-    assert scoring.score(data, metrics=["mig"])["counts"] == "quick"
+    assert score(data, metrics=["mig"])["counts"] == "quick"
 
 
 # --- order of the factors ---------------------------------------------------------------------
@@ -192,14 +201,12 @@ def test_rows_follow_the_librarys_index_arithmetic(sizes: tuple[int, ...]) -> No
     bases = np.prod(sizes) / np.cumprod(sizes)
     expected = np.array(np.dot(factors, bases), dtype=np.int64)
     code = np.arange(math.prod(sizes), dtype=np.float32)[:, None] * np.ones(2, np.float32)
-    observed = scoring.GridRepresentations(code, sizes).sample_observations_from_factors(
-        factors, random
-    )
+    observed = GridRepresentations(code, sizes).sample_observations_from_factors(factors, random)
     np.testing.assert_array_equal(observed[:, 0], expected)
 
 
 def test_ideal_code_is_one_standardised_ordinal_latent_per_factor() -> None:
-    code = scoring.ideal_code(SMALL)
+    code = ideal_code(SMALL)
     np.testing.assert_allclose(code, standardised(factors_of(SMALL)), atol=1e-6)
     assert code.dtype == np.float32
 
@@ -208,9 +215,7 @@ def test_ideal_code_is_one_standardised_ordinal_latent_per_factor() -> None:
 
 
 def test_ideal_code_scores(quick: None) -> None:
-    scores = scoring.score(
-        scoring.GridRepresentations(factors_of(SMALL).astype(float), SMALL), workers=1
-    )
+    scores = score(GridRepresentations(factors_of(SMALL).astype(float), SMALL), workers=1)
     assert scores["factor_vae"]["eval_accuracy"] == 1.0
     assert scores["dci"]["disentanglement"] > 0.99
     assert scores["dci"]["completeness"] > 0.99
@@ -225,7 +230,7 @@ def test_ideal_code_scores(quick: None) -> None:
 
 def test_every_latent_twice_costs_the_gaps(quick: None) -> None:
     code = np.hstack([factors_of(SMALL), factors_of(SMALL)]).astype(float)
-    scores = scoring.score(scoring.GridRepresentations(code, SMALL), workers=1)
+    scores = score(GridRepresentations(code, SMALL), workers=1)
     assert scores["mig"]["discrete_mig"] == pytest.approx(0.0, abs=1e-12)
     assert scores["sap"]["SAP_score"] == pytest.approx(0.0, abs=1e-12)
     assert scores["factor_vae"]["eval_accuracy"] == 1.0
@@ -236,11 +241,11 @@ def test_every_latent_twice_costs_the_gaps(quick: None) -> None:
 
 def test_constant_code_scores_nothing(quick: None) -> None:
     scores = headline(np.zeros((math.prod(SMALL), 4)))
-    assert scores == pytest.approx(dict.fromkeys(scoring.METRICS, 0.0), abs=1e-6)
+    assert scores == pytest.approx(dict.fromkeys(METRICS, 0.0), abs=1e-6)
 
 
 def test_latents_constant_at_zero_beside_a_code_change_nothing(quick: None) -> None:
-    code = scoring.ideal_code(SMALL)
+    code = ideal_code(SMALL)
     padded = np.hstack([code, np.zeros((len(code), 5))])
     metrics = ("factor_vae", "irs", "mig")
     expected, scores = headline(code, metrics=metrics), headline(padded, metrics=metrics)
@@ -254,17 +259,17 @@ def test_constants_that_break_the_librarys_irs_are_reported(
 ) -> None:
     # In float32 the mean of many 0.3 is not 0.3: the library takes such a latent for active and
     # divides by its largest deviation, 0 or a rounding error.
-    code = scoring.ideal_code(SMALL)[:, :latents]
+    code = ideal_code(SMALL)[:, :latents]
     code = np.hstack([code, np.full((math.prod(SMALL), 3), value, np.float32)])
-    data = scoring.GridRepresentations(code, SMALL)
-    stock = irs.compute_irs(data, scoring.identity, np.random.RandomState(0))["IRS"]
+    data = GridRepresentations(code, SMALL)
+    stock = irs.compute_irs(data, identity, np.random.RandomState(0))["IRS"]
     assert math.isnan(stock) or stock < -1
     with pytest.raises(UserError, match="metric irs gives"):
-        scoring.score(data, metrics=("irs",))
+        score(data, metrics=("irs",))
 
 
 def test_two_mixed_factors_score_lower(quick: None) -> None:
-    code = scoring.ideal_code(SMALL).astype(float)
+    code = ideal_code(SMALL).astype(float)
     mixed = code.copy()
     mixed[:, 5] = (code[:, 5] + code[:, 6]) / math.sqrt(2)
     mixed[:, 6] = (code[:, 5] - code[:, 6]) / math.sqrt(2)
@@ -274,7 +279,7 @@ def test_two_mixed_factors_score_lower(quick: None) -> None:
 
 
 def test_codes_in_another_order_than_the_images_score_next_to_nothing(quick: None) -> None:
-    code = scoring.ideal_code(SMALL)
+    code = ideal_code(SMALL)
     scores = headline(code[np.random.RandomState(5).permutation(len(code))])
     assert scores["mig"] < 0.1
     assert scores["sap"] < 0.15
@@ -284,7 +289,7 @@ def test_codes_in_another_order_than_the_images_score_next_to_nothing(quick: Non
 
 def test_simulated_codes_reach_the_known_ceilings_on_the_full_grid() -> None:
     # Figures measured with the library under TensorFlow, to three places.
-    scoring.load_settings()
+    load_settings()
     code = standardised(factors_of(REAL))
     scores = headline(code, REAL, NO_DCI)
     rounded = {metric: round(value, 3) for metric, value in scores.items()}
@@ -305,7 +310,7 @@ def stock_functions() -> dict[str, Any]:
 
 def stock_dci(data: Any, function: Any) -> dict[str, float]:
     """DCI from the library's parts, with a classifier seeded outside numpy's global generator."""
-    settings = scoring.bound_settings()
+    settings = bound_settings()
     random = np.random.RandomState(0)
     x_train, y_train = utils.generate_batch_factor_code(
         data, function, settings["dci.num_train"], random, 16
@@ -335,7 +340,7 @@ def random_code(sizes: Sequence[int], latents: int) -> NDArray[np.float64]:
 
 def test_scores_are_those_of_the_librarys_own_calls(quick: None) -> None:
     code = random_code(SMALL, 4).astype(np.float32)
-    scores = scoring.score(scoring.GridRepresentations(code, SMALL), workers=1)
+    scores = score(GridRepresentations(code, SMALL), workers=1)
     # The library's class hands out images / 255, here images that hold the code itself.
     stock = StockImages(code.astype(np.float64) * 255.0, SMALL)  # type: ignore[arg-type]
 
@@ -366,8 +371,8 @@ def test_both_routes_agree_with_the_stock_route_over_images(tiny: None, tmp_path
         return (pixels @ weights / 1e5).astype(np.float32)
 
     codes = np.concatenate([encode(images[i : i + 48] / 255.0) for i in range(0, num_images, 48)])
-    by_code = scoring.score(scoring.GridRepresentations(codes, SMALL), workers=1)
-    by_image = scoring.score(scoring.GridImages(images, SMALL), encode, NO_DCI)
+    by_code = score(GridRepresentations(codes, SMALL), workers=1)
+    by_image = score(GridImages(images, SMALL), encode, NO_DCI)
     stock = StockImages(images, SMALL)
     for metric, function in stock_functions().items():
         expected = function(stock, encode, np.random.RandomState(0))
@@ -388,10 +393,10 @@ def test_torchscript_is_called_with_channels_first_in_zero_to_one(tmp_path: Path
     torch.jit.script(Probe()).save(str(tmp_path / "probe.pt"))
     module = torch.jit.load(str(tmp_path / "probe.pt"))
     images = np.random.RandomState(0).randint(256, size=(4, 64, 64, 3)).astype(np.uint8)
-    data = scoring.GridImages(images, (2, 2))
+    data = GridImages(images, (2, 2))
     factors = np.array([[1, 0], [0, 1], [1, 1]])
     observations = data.sample_observations_from_factors(factors, np.random.RandomState(0))
-    codes = scoring.torchscript_function(module)(observations)
+    codes = torchscript_function(module)(observations)
     chosen = images[[2, 1, 3]] / 255.0
     expected = np.hstack([chosen.mean(axis=(1, 2)), chosen[:, 0].mean(axis=1)])
     np.testing.assert_allclose(codes, expected, atol=1e-6)
@@ -402,10 +407,10 @@ def test_torchscript_is_called_with_channels_first_in_zero_to_one(tmp_path: Path
 
 
 def test_dci_is_the_same_in_one_process_and_in_several(quick: None) -> None:
-    data = scoring.GridRepresentations(random_code(SMALL, 3), SMALL)
+    data = GridRepresentations(random_code(SMALL, 3), SMALL)
     np.random.seed(11)
-    serial = scoring.score(data, metrics=["dci"], workers=1)
-    parallel = scoring.score(data, metrics=["dci"], workers=2)
+    serial = score(data, metrics=["dci"], workers=1)
+    parallel = score(data, metrics=["dci"], workers=2)
     drawn = np.random.random_sample()
     assert serial["dci"] == parallel["dci"]
     # The caller's generator is where it was.
@@ -414,13 +419,13 @@ def test_dci_is_the_same_in_one_process_and_in_several(quick: None) -> None:
 
 def test_the_librarys_function_is_put_back_after_a_failure(quick: None) -> None:
     stock = dci.compute_importance_gbt
-    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
+    data = GridRepresentations(ideal_code(SMALL), SMALL)
 
     def broken(observations: NDArray[Any]) -> NDArray[Any]:
         return np.full_like(observations, np.nan)  # the classifier refuses NaN
 
     with pytest.raises(ValueError, match="NaN"):
-        scoring.score(data, broken, metrics=["dci"], workers=1)
+        score(data, broken, metrics=["dci"], workers=1)
     assert dci.compute_importance_gbt is stock
 
 
@@ -440,27 +445,27 @@ def test_the_librarys_function_is_put_back_after_a_failure(quick: None) -> None:
 )
 def test_unusable_representations_are_refused(code: NDArray[Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        scoring.GridRepresentations(code, SMALL)
+        GridRepresentations(code, SMALL)
 
 
 def test_unusable_grids_images_and_workers_are_refused() -> None:
     with pytest.raises(UserError, match="fewer than two values"):
-        scoring.GridRepresentations(np.zeros((6, 3)), (6, 1))
+        GridRepresentations(np.zeros((6, 3)), (6, 1))
     with pytest.raises(UserError, match="5 rows"):
-        scoring.GridImages(np.zeros((5, 64, 64, 3), np.uint8), (2, 3))
+        GridImages(np.zeros((5, 64, 64, 3), np.uint8), (2, 3))
     with pytest.raises(UserError, match="at least one"):
-        scoring.score(scoring.GridRepresentations(np.zeros((6, 3)), (2, 3)), workers=0)
+        score(GridRepresentations(np.zeros((6, 3)), (2, 3)), workers=0)
 
 
 # --- table and files --------------------------------------------------------------------------
 
 
-def fake_result(counts: str, **values: float) -> scoring.Result:
+def fake_result(counts: str, **values: float) -> Result:
     return {"headline": values, "counts": counts}
 
 
 FIVE = {"factor_vae": 0.5, "dci": 0.4, "sap": 0.3, "irs": 0.2, "mig": 0.1}
-STAND_IN = scoring.Context(
+STAND_IN = Context(
     data="stand-in, rendered domain real, 4 axis steps",
     stand_in=True,
     domain="real",
@@ -470,7 +475,7 @@ STAND_IN = scoring.Context(
 
 
 def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
-    table = scoring.format_table(fake_result("official", **FIVE), STAND_IN)
+    table = format_table(fake_result("official", **FIVE), STAND_IN)
     lines = table.splitlines()
     assert all(len(line) <= 100 for line in lines)
     assert "stand-in, NOT MPI3D" in lines[1]
@@ -488,8 +493,8 @@ def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
 
 
 def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind() -> None:
-    context = scoring.Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
-    table = scoring.format_table(fake_result("quick", **FIVE), context)
+    context = Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
+    table = format_table(fake_result("quick", **FIVE), context)
     assert "NOT MPI3D" not in table
     assert "stand-in" not in table
     assert "MPI3D-real complex, full grid" in table.splitlines()[1]
@@ -500,19 +505,17 @@ def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind()
 
 
 def test_a_part_of_the_metrics_gives_no_sum() -> None:
-    table = scoring.format_table(fake_result("official", mig=0.1), STAND_IN)
+    table = format_table(fake_result("official", mig=0.1), STAND_IN)
     assert "sum" not in table
     assert "DCI" not in table
 
 
 def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
-    data = scoring.GridRepresentations(scoring.ideal_code(SMALL), SMALL)
-    result = scoring.score(data, metrics=NO_DCI)
-    context = scoring.Context(
-        "stand-in, rendered domain toy", True, "toy", SMALL, result, "d1", "5a"
-    )
+    data = GridRepresentations(ideal_code(SMALL), SMALL)
+    result = score(data, metrics=NO_DCI)
+    context = Context("stand-in, rendered domain toy", True, "toy", SMALL, result, "d1", "5a")
     folder = tmp_path / "new" / "scores"
-    scoring.write_scores(folder, result, context)
+    write_scores(folder, result, context)
     assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "scores.txt"]
     document = json.loads((folder / "scores.json").read_text())
     assert document["scores"] == result
@@ -534,4 +537,4 @@ def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
     assert document["model_sha256"] == "5a"
     assert document["versions"]["disentanglement-lib"] == "1.5"
     assert document["versions"]["numpy"] == np.__version__
-    assert (folder / "scores.txt").read_text() == scoring.format_table(result, context)
+    assert (folder / "scores.txt").read_text() == format_table(result, context)

@@ -12,10 +12,12 @@ from sklearn.metrics import mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.tree import DecisionTreeClassifier
 
-from submission import separate
-from submission.config import load_config
-from submission.errors import UserError
-from submission.vae import encode_features
+from submission.latents.clusters import gaps, to_heaps
+from submission.latents.components import dependence, dependent_groups
+from submission.latents.groups import _standardised, told_by_others, train_groups
+from submission.latents.training import encode_features
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError
 
 SIZES = (5, 8, 2)  # a factor with five unordered values, one with eight in a row, one with two
 
@@ -58,7 +60,7 @@ def test_each_latent_knows_one_factor_and_nothing_of_the_others(tmp_path: Path) 
     """A tree on a single latent reads its factor, whatever the order of the values along it, and
     of the other factors no more than a guess does."""
     x = features()
-    means = separate.train_groups(x, tmp_path, "here", seed=0)
+    means = train_groups(x, tmp_path, "here", seed=0)
     codes = encode_features(means, x).numpy()
     assert codes.shape == (len(x), 3)
     assert codes.dtype == np.float32
@@ -87,7 +89,7 @@ def test_of_several_starts_the_one_of_least_loss_is_kept(tmp_path: Path) -> None
         gin.bind_parameter("train_groups.starts", 3)
         gin.bind_parameter("train_vae.epochs", 3)
     x = features()
-    codes = encode_features(separate.train_groups(x, tmp_path, "here", seed=2), x)
+    codes = encode_features(train_groups(x, tmp_path, "here", seed=2), x)
     with open(tmp_path / "groups.csv", newline="") as file:
         groups = [row for row in csv.DictReader(file) if row["components"] != "1"]
     assert groups
@@ -113,7 +115,7 @@ def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
         (tmp_path / f"{heaps}").mkdir()
         with gin.unlock_config():
             gin.bind_parameter("train_groups.heaps", heaps)
-        means = separate.train_groups(x, tmp_path / f"{heaps}", "here", seed=0)
+        means = train_groups(x, tmp_path / f"{heaps}", "here", seed=0)
         found[heaps] = encode_features(means, x).numpy().astype(np.float64)
     values = factors()
 
@@ -150,7 +152,7 @@ def test_a_latent_that_the_others_determine_is_left_out(tmp_path: Path) -> None:
             gin.bind_parameter("train_groups.components", 4)
             gin.bind_parameter("train_groups.groups", 4)
             gin.bind_parameter("train_groups.redundant", redundant)
-        means = separate.train_groups(features, folder, "here", seed=0)
+        means = train_groups(features, folder, "here", seed=0)
         found[redundant] = np.abs(
             np.corrcoef(encode_features(means, features).numpy(), parts, rowvar=False)[:-4, -4:]
         )
@@ -171,14 +173,14 @@ def test_only_as_many_are_left_out_as_tell_nothing_new() -> None:
     one. A copy goes, the original stays, and a constant goes whatever the others are."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(8000, 2))
-    told, kept = separate.told_by_others(np.column_stack([z, z.sum(axis=1)]), 0.5)
+    told, kept = told_by_others(np.column_stack([z, z.sum(axis=1)]), 0.5)
     assert len(kept) == 2
     assert all((told[i] >= 0.5) == (i not in kept) for i in range(3))
-    told, kept = separate.told_by_others(np.column_stack([z, z[:, 0], np.ones(8000)]), 0.5)
+    told, kept = told_by_others(np.column_stack([z, z[:, 0], np.ones(8000)]), 0.5)
     assert len(kept) == 2
     assert 1 in kept
     assert 3 not in kept
-    told, kept = separate.told_by_others(np.column_stack([z, z[:, 0]]), 1.0)
+    told, kept = told_by_others(np.column_stack([z, z[:, 0]]), 1.0)
     assert kept == [0, 1, 2]
 
 
@@ -188,22 +190,22 @@ def test_heaps_are_told_by_the_gaps_between_them() -> None:
     def drawn(*heaps: tuple[float, float]) -> np.ndarray:
         return np.concatenate([rng.normal(middle, deviation, 5000) for middle, deviation in heaps])
 
-    assert len(separate.gaps(rng.normal(size=10_000))) == 0
-    assert len(separate.gaps(rng.uniform(size=10_000))) == 0
-    borders = separate.gaps(drawn((-1, 0.1), (0, 0.1), (2, 0.2)))
+    assert len(gaps(rng.normal(size=10_000))) == 0
+    assert len(gaps(rng.uniform(size=10_000))) == 0
+    borders = gaps(drawn((-1, 0.1), (0, 0.1), (2, 0.2)))
     assert len(borders) == 2
     assert -0.7 < borders[0] < -0.3
     assert 0.3 < borders[1] < 1.5
     # Two of the three overlap: none is told from the others.
-    assert len(separate.gaps(drawn((-2, 0.2), (0, 0.3), (1.0, 0.3)))) == 0
+    assert len(gaps(drawn((-2, 0.2), (0, 0.3), (1.0, 0.3)))) == 0
 
 
 def test_a_value_is_drawn_to_where_a_mixture_expects_it() -> None:
     """scikit-learn's mixture of the same middles, shares and variance, then rescaled."""
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(-1, 0.2, 600), rng.normal(0.3, 0.2, 1400)])
-    layers = separate._standardised(
-        separate._to_heaps(values, np.array([-0.4])), torch.from_numpy(values[:, None]).float()
+    layers = _standardised(
+        to_heaps(values, np.array([-0.4])), torch.from_numpy(values[:, None]).float()
     )
     heap = (values > -0.4).astype(int)
     middles = np.array([values[heap == k].mean() for k in (0, 1)])
@@ -226,7 +228,7 @@ def test_the_same_seed_gives_the_same_latents(tmp_path: Path) -> None:
     codes = []
     for name in "ab":
         (tmp_path / name).mkdir()
-        codes.append(encode_features(separate.train_groups(x, tmp_path / name, "f", 3), x))
+        codes.append(encode_features(train_groups(x, tmp_path / name, "f", 3), x))
     assert torch.equal(codes[0], codes[1])
 
 
@@ -234,7 +236,7 @@ def test_dependence_is_the_mutual_information_of_binned_columns() -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=5000)
     z = np.stack([a, a**2 + 0.1 * rng.normal(size=5000), rng.normal(size=5000)], axis=1)
-    measured = separate.dependence(z)
+    measured = dependence(z)
     binned = [np.argsort(np.argsort(column)) * 12 // 5000 for column in z.T]
     for i in range(3):
         for j in range(i):
@@ -249,10 +251,10 @@ def test_what_depends_most_is_joined_first() -> None:
     table = np.eye(5)
     for i, j, value in ((1, 3, 0.5), (0, 4, 0.3), (2, 1, 0.2), (2, 3, 0.0)):
         table[i, j] = table[j, i] = value
-    assert separate.dependent_groups(table, 5) == [[0], [1], [2], [3], [4]]
-    assert separate.dependent_groups(table, 4) == [[0], [1, 3], [2], [4]]
-    assert separate.dependent_groups(table, 3) == [[0, 4], [1, 3], [2]]
-    assert separate.dependent_groups(table, 2) == [[0, 4], [1, 2, 3]]
+    assert dependent_groups(table, 5) == [[0], [1], [2], [3], [4]]
+    assert dependent_groups(table, 4) == [[0], [1, 3], [2], [4]]
+    assert dependent_groups(table, 3) == [[0, 4], [1, 3], [2]]
+    assert dependent_groups(table, 2) == [[0, 4], [1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_sizes_that_cannot_be_are_refused(
             gin.bind_parameter(f"train_groups.{name}", value)
     refused = f"train_groups.{said}"
     with pytest.raises(UserError, match=refused):
-        separate.train_groups(features(), tmp_path, "here", seed=0)
+        train_groups(features(), tmp_path, "here", seed=0)
     with pytest.raises(UserError, match=refused):
         load_config(Path("refined.gin"), [f"train_groups.{n}={v}" for n, v in sizes.items()])
 
@@ -298,4 +300,4 @@ def test_what_cannot_be_taken_apart_is_refused(
     flat = x @ torch.linalg.svd(x, full_matrices=False).Vh[:8].T
     x = torch.cat([flat, torch.zeros(len(flat), 504)], dim=1)
     with pytest.raises(UserError, match=said):
-        separate.train_groups(x, tmp_path, "here", seed=0)
+        train_groups(x, tmp_path, "here", seed=0)

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from submission import raycast, scene, standin
-from submission.errors import UserError
+from submission.commands.render import add_arguments, run
+from submission.render.raycast import render
+from submission.render.scene import parameters
+from submission.render.stand_in import render_images, write_picture, write_stand_in
+from submission.runtime.errors import UserError
 
 WHITE, GREEN, RED = 0, 1, 2
 SPHERE = 5
@@ -19,7 +22,7 @@ SPHERE = 5
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complex stand-in with two values an axis: 4 * 4 * 2 * 3 * 3 * 2 * 2 = 1152 images."""
-    return standin.write_stand_in(tmp_path_factory.mktemp("small"), "complex", 2, seed=3, threads=1)
+    return write_stand_in(tmp_path_factory.mktemp("small"), "complex", 2, seed=3, threads=1)
 
 
 def pixel_of(point: np.ndarray) -> tuple[np.ndarray, float]:
@@ -53,7 +56,7 @@ def object_centre(tilt: int, pan: int) -> np.ndarray:
 def changed_pixels(tilt: int, pan: int, shape: int) -> np.ndarray:
     """Where a white and a red object differ: (n, 2) pixel centres (x, y)."""
     looks = np.array([[colour, shape, 1, 1, 0, tilt, pan] for colour in (WHITE, RED)])
-    white, red = standin.render_images("real", looks).astype(int)
+    white, red = render_images("real", looks).astype(int)
     rows, columns = np.nonzero(np.abs(white - red).max(axis=-1) > 20)
     return np.stack([columns, rows], axis=1) + 0.5
 
@@ -93,7 +96,7 @@ def test_the_far_side_of_the_ring_has_the_named_colour(domain: str) -> None:
     (x, y), _ = pixel_of(np.array([-0.05, 0.9, 0.0]))
     for background in range(3):
         look = np.array([[1, 1, 0, 1, background, 0, 39]])  # the object is out of the way
-        image = standin.render_images(domain, look)[0]
+        image = render_images(domain, look)[0]
         patch = image[int(y) - 1 : int(y) + 2, int(x) - 2 : int(x) + 3]
         colour = patch.reshape(-1, 3).mean(axis=0)
         assert int(np.argmax(hues @ (colour - colour.mean()))) == background
@@ -102,11 +105,11 @@ def test_the_far_side_of_the_ring_has_the_named_colour(domain: str) -> None:
 def test_a_palette_leaves_an_object_few_colours() -> None:
     """The published animation of the real rig shows its red objects in 1 to 4 colours."""
     factors = np.array([[RED, shape, 1, 1, 0, 12, 39] for shape in range(6)])
-    columns = scene.parameters("real", factors)
+    columns = parameters("real", factors)
     keys = np.arange(6, dtype=np.uint64)
-    plain = raycast.render(columns, keys)
+    plain = render(columns, keys)
     columns["palette"][3:] = 160
-    images = raycast.render(columns, keys)
+    images = render(columns, keys)
     np.testing.assert_array_equal(images[:3], plain[:3])
 
     def red(image: np.ndarray) -> int:
@@ -133,26 +136,26 @@ def test_the_file_is_a_plain_npz_in_the_official_order(small: Path) -> None:
     assert images.shape == (1152, 64, 64, 3)
     # Index of colour 2, shape 1, size 1, height 2, background 0, tilt at its 2nd, pan at its 1st:
     index = ((((2 * 4 + 1) * 2 + 1) * 3 + 2) * 3 + 0) * 4 + 1 * 2 + 0
-    rendered = standin.render_images("complex", np.array([[2, 1, 1, 2, 0, 39, 0]]), seed=3)
+    rendered = render_images("complex", np.array([[2, 1, 1, 2, 0, 39, 0]]), seed=3)
     assert np.array_equal(images[index], rendered[0])
     assert not np.array_equal(images[index], images[index - 1])
 
 
 def test_the_bytes_depend_on_the_seed_and_not_on_the_threads(small: Path, tmp_path: Path) -> None:
-    again = standin.write_stand_in(tmp_path, "complex", 2, seed=3, threads=3)
+    again = write_stand_in(tmp_path, "complex", 2, seed=3, threads=3)
     assert again.read_bytes() == small.read_bytes()
-    standin.write_stand_in(tmp_path, "complex", 2, seed=4)  # a stand-in may be overwritten
+    write_stand_in(tmp_path, "complex", 2, seed=4)  # a stand-in may be overwritten
     assert again.read_bytes() != small.read_bytes()
     assert [p.name for p in again.parent.iterdir() if p.suffix != ".lock"] == [again.name]
 
 
 def test_steps_of_an_axis_are_spread_over_the_whole_range(tmp_path: Path) -> None:
-    path = standin.write_stand_in(tmp_path, "complex", 3, seed=0)
+    path = write_stand_in(tmp_path, "complex", 3, seed=0)
     with np.load(path, allow_pickle=False) as file:
         images = file["images"]
     # The middle of 0..39 is 19.5; rounding to even gives 20.
     for place, index in enumerate([0, 20, 39]):
-        rendered = standin.render_images("complex", np.array([[0, 0, 0, 0, 0, 39, index]]))
+        rendered = render_images("complex", np.array([[0, 0, 0, 0, 0, 39, index]]))
         assert np.array_equal(images[2 * 3 + place], rendered[0])
 
 
@@ -164,12 +167,12 @@ def test_a_file_that_is_not_a_stand_in_is_left_alone(tmp_path: Path) -> None:
     for before in (whole, whole[:100] + whole[-30:]):  # a zip's end, whose directory is gone
         path.write_bytes(before)
         with pytest.raises(UserError, match="is not a stand-in"):
-            standin.write_stand_in(tmp_path, "toy", 2, seed=0)
+            write_stand_in(tmp_path, "toy", 2, seed=0)
         assert path.read_bytes() == before
 
 
 def test_a_picture_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
-    standin.write_picture(tmp_path / "sheet.xyz")
+    write_picture(tmp_path / "sheet.xyz")
     assert (tmp_path / "sheet.xyz").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert os.listdir(tmp_path) == ["sheet.xyz"]
 
@@ -181,7 +184,7 @@ def test_a_full_disk_is_noticed_before_rendering(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     # 1,036,800 images of 12,288 bytes
     with pytest.raises(UserError, match=r"needs 12\.7 GB .* has 1\.0 GB free"):
-        standin.write_stand_in(tmp_path, "real", 40, seed=0)
+        write_stand_in(tmp_path, "real", 40, seed=0)
     assert not list(tmp_path.rglob("*.npz*"))
 
 
@@ -198,7 +201,7 @@ def test_a_full_disk_is_noticed_before_rendering(
 )
 def test_mistakes_are_named(arguments: list[str], message: str, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
-    standin.add_arguments(parser)
+    add_arguments(parser)
     with pytest.raises(UserError, match=message):
-        standin.run(parser.parse_args(["--out", str(tmp_path), *arguments]))
+        run(parser.parse_args(["--out", str(tmp_path), *arguments]))
     assert not list(tmp_path.rglob("*.npz*"))

@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from patches import write_patches
 
-from submission import sweep
-from submission.data import Dataset, open_dataset
-from submission.errors import UserError
-from submission.job import Job, scores_of, work
+from submission.commands.sweep import add_arguments
+from submission.data.dataset import Dataset, open_dataset
+from submission.runtime.errors import UserError
+from submission.sweep.job import Job, scores_of, work
+from submission.sweep.plan import check, own_copy, plan_jobs
+from submission.sweep.table import write_report
 
 PROJECT = Path(__file__).parent.parent
 SIZES = (2, 2, 2, 2, 2, 2, 2)
@@ -87,10 +89,10 @@ def arguments(world: Path, out: Path, *more: str, configs: str = "narrow") -> li
 
 def planned(world: Path, out: Path, *more: str, configs: str = "narrow") -> list[Job]:
     parser = argparse.ArgumentParser()
-    sweep.add_arguments(parser)
+    add_arguments(parser)
     args = parser.parse_args(arguments(world, out, "--gpus", "0", *more, configs=configs))
-    sweep.check(args)
-    return sweep.plan_jobs(args, dataset(world), "md5 of the data")
+    check(args)
+    return plan_jobs(args, dataset(world), "md5 of the data")
 
 
 def dataset(world: Path) -> Dataset:
@@ -168,11 +170,11 @@ def test_a_job_reads_the_configuration_as_it_was_at_the_start(world: Path, tmp_p
     mine.write_text(SMALL)
     out = tmp_path / "out"
     out.mkdir()
-    copy = sweep._own_copy(mine, out)
+    copy = own_copy(mine, out)
     mine.write_text(SMALL.replace("VAE.latents = 4", "VAE.latents = 5"))
     assert copy.parent == out
     assert copy.read_text() == SMALL
-    assert sweep._own_copy(copy, out) == copy, "as when the copy itself is named"
+    assert own_copy(copy, out) == copy, "as when the copy itself is named"
 
 
 def test_a_jobs_share_of_the_memory_is_checked_before_the_features(
@@ -215,7 +217,8 @@ def test_a_job_outlives_its_worker_by_its_checkpoint_alone(world: Path, tmp_path
     the job is then known as done, as long as it is the same one."""
     job = planned(world, tmp_path, "--seeds", "1", "train_vae.epochs=3000")[0]
     (tmp_path / "call.py").write_text(
-        f"from pathlib import PosixPath\nfrom submission.job import Job, work\nwork({job!r})\n"
+        "from pathlib import PosixPath\nfrom submission.sweep.job import Job, work\n"
+        f"work({job!r})\n"
     )
     process = subprocess.Popen([sys.executable, str(tmp_path / "call.py")], text=True)
     wait_for((job.folder / "checkpoint.pt").exists, process)
@@ -267,7 +270,7 @@ def test_table_and_csv_hold_what_the_folders_hold(world: Path, tmp_path: Path) -
     for job, row in zip(jobs[:3], values.tolist(), strict=True):
         put_scores(job, dict(zip(names, row, strict=True)))
     put_scores(jobs[4], {"mig": 0.25})
-    sweep.write_report(tmp_path, jobs, {"wide-seed2": "too wide"}, dataset(world), quick=True)
+    write_report(tmp_path, jobs, {"wide-seed2": "too wide"}, dataset(world), quick=True)
 
     with open(tmp_path / "sweep.csv", newline="") as file:
         rows = list(csv.DictReader(file))

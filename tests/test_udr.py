@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from submission import udr
+from submission.latents import udr
 
 ALL = np.ones(3, bool)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from submission.config import load_config
-from submission.errors import UserError
-from submission.vae import VAE, beta_at_epoch, elbo_loss, encode_features, train_vae
+from submission.latents.training import encode_features, train_vae
+from submission.latents.vae import VAE, beta_at_epoch, elbo_loss
+from submission.runtime.config import load_config
+from submission.runtime.errors import UserError
 
 TINY = [
     "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16, 16)",
@@ -64,7 +65,7 @@ def test_beta_by_hand() -> None:
 
 def test_optimizer_is_radam() -> None:
     """Algorithm 2 of Liu et al. (arXiv 1908.03265) in float64, against what training uses."""
-    from submission.vae import _optimizer
+    from submission.latents.training import _optimizer
 
     load_config(Path("private.gin"), TINY)
     vae = VAE(8).double()

@@ -1,0 +1,45 @@
+"""`check`: what can be known of a submission before its tag is pushed."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from submission.commands import options
+from submission.runtime.limits import Limit, parse_bytes
+from submission.server.preflight import repository_checks
+from submission.server.resources import resource_checks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_bindings(parser)
+    parser.add_argument("--tag", help="the tag to be pushed; default: what is checked out (HEAD)")
+    parser.add_argument("--remote", help="where to; default: origin, if there is one")
+    options.add_data(parser)
+    parser.add_argument("--config", type=Path, default=Path("public.gin"), help="gin file")
+    parser.add_argument("--memory", default="8g", help="the server's (default: %(default)s)")
+    parser.add_argument(
+        "--hours", type=float, default=8.0, help="the server's limit (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the list; ends with exit code 1 if anything fails.
+
+    Raises:
+        UserError: there is no git repository, tag, remote or data set of that name to check.
+    """
+    limit = Limit(parse_bytes(args.memory), "--memory")
+    checks = [*repository_checks(args), *resource_checks(args, limit)]
+    if args.json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            print(f"{'✓' if check.passed else '✗'} {check.name}: {check.detail}")
+            if check.remedy:
+                print(f"    {check.remedy}")
+    if failed := sum(not check.passed for check in checks):
+        print(f"\n{failed} of {len(checks)} checks failed", file=sys.stderr)
+        sys.exit(1)

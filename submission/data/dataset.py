@@ -1,0 +1,304 @@
+"""The official MPI3D files: found by name, checked, and read in order without loading them.
+
+A file is `<folder>/<name>/<name>.npz` with one array `images`, uint8 (num_images, 64, 64, 3), in
+C order over the seven factors (last factor fastest). Unpacked it takes 12.7 GB; the machine that
+reads it has less memory than that, so nothing in this project ever holds the whole array.
+"""
+
+import hashlib
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from submission.data.archive import HEADER_BYTES, broken, data_offset, read_npy_header, small_member
+from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
+from submission.runtime.errors import UserError
+from submission.runtime.progress import progress_bar
+
+# Each data set under the name it downloads as, too.
+FILE_NAMES: dict[str, tuple[str, ...]] = {
+    "mpi3d_toy": ("mpi3d_toy",),
+    "mpi3d_realistic": ("mpi3d_realistic",),
+    "mpi3d_real": ("mpi3d_real",),
+    "mpi3d_real_complex": ("mpi3d_real_complex", "real3d_complicated_shapes_ordered"),
+}
+
+# md5 of the 2019 files. Later uploads may differ (mpi3d_real.npz was corrupt on its host until
+# April 2025), so another sum earns a warning, not a refusal.
+KNOWN_MD5: dict[str, str] = {
+    "mpi3d_toy": "55889cb7c7dfc655d6e0277beee88868",
+    "mpi3d_realistic": "59a6225b88b635365f70c91b3e52f70f",
+    "mpi3d_real": "0f33f609918fb5c97996692f91129802",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data file; its images are read from disk when asked for.
+
+    Attributes:
+        name: one of FILE_NAMES.
+        path: the npz file.
+        num_images: number of images, the product of factor_sizes.
+        factor_sizes: values per factor, in the order of FACTOR_NAMES.
+        stand_in: None for a file that does not say it was rendered, else what it says of itself.
+        offset: byte at which a stored (uncompressed) array begins in the file; None if the
+            member is compressed and can only be streamed.
+    """
+
+    name: str
+    path: Path
+    num_images: int
+    factor_sizes: tuple[int, ...]
+    stand_in: str | None
+    offset: int | None
+
+    @property
+    def description(self) -> str:
+        """One line for logs and tables; a rendered file is called a stand-in."""
+        sizes = " x ".join(map(str, self.factor_sizes))
+        kind = f"STAND-IN for {self.name}, not MPI3D" if self.stand_in else self.name
+        return f"{kind}: {self.num_images:,} images ({sizes})"
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Address space that its images take while they are mapped; 0 if they can only be
+        streamed."""
+        return self.num_images * math.prod(IMAGE_SHAPE) if self.offset is not None else 0
+
+    def array(self) -> np.memmap[Any, np.dtype[np.uint8]]:
+        """The images as a read-only memory map, uint8 (num_images, 64, 64, 3).
+
+        Raises:
+            UserError: the member is compressed, so that no part of it can be addressed.
+        """
+        if self.offset is None:
+            raise UserError(
+                f"{self.path} is compressed and can only be read in order; rewrite it with "
+                "numpy.savez (not savez_compressed) to address single images"
+            )
+        return np.memmap(
+            self.path, np.uint8, "r", self.offset, (self.num_images, *IMAGE_SHAPE), order="C"
+        )
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Yields uint8 (<= batch_size, 64, 64, 3) in data-set order from image `start` on.
+
+        Holds one batch in memory. A compressed member is decompressed from its beginning (that
+        is how deflate works), so a late `start` costs time, not memory.
+
+        Raises:
+            UserError: the file ends early or its checksum is wrong.
+        """
+        if self.offset is None:
+            yield from self._streamed(batch_size, start)
+            return
+        # Not mapped: a file that is cut short while it is mapped kills whoever touches it (SIGBUS).
+        image_bytes = math.prod(IMAGE_SHAPE)
+        with open(self.path, "rb") as file:
+            file.seek(self.offset + start * image_bytes)
+            for begin in range(start, self.num_images, batch_size):
+                count = min(batch_size, self.num_images - begin)
+                pixels = np.fromfile(file, np.uint8, count * image_bytes)
+                if len(pixels) < count * image_bytes:
+                    raise UserError(broken(self.path))
+                yield pixels.reshape(count, *IMAGE_SHAPE)
+
+    def _streamed(self, batch_size: int, start: int) -> Iterator[np.ndarray]:
+        image_bytes = int(np.prod(IMAGE_SHAPE))
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("images.npy") as member:
+                read_npy_header(member)
+                for begin in range(0, self.num_images, batch_size):
+                    count = min(batch_size, self.num_images - begin)
+                    raw = member.read(count * image_bytes)
+                    if len(raw) < count * image_bytes:
+                        raise EOFError
+                    skipped = min(max(start - begin, 0), count)
+                    if skipped < count:
+                        images = np.frombuffer(raw, np.uint8).reshape(count, *IMAGE_SHAPE)
+                        yield images[skipped:]
+                # The checksum is compared when the member's end is reached.
+                member.read(1)
+        except Exception as error:  # zipfile raises whatever its decompressors raise
+            raise UserError(broken(self.path)) from error
+
+    def first(self, count: int) -> np.ndarray:
+        """The first `count` images, uint8 (count, 64, 64, 3)."""
+        return next(self.batches(count))
+
+
+def find_file(folder: Path, name: str) -> tuple[str, Path | None]:
+    """The data set's challenge name, and its file (complex: under both its names) or None.
+
+    Args:
+        folder: what DISENTANGLEMENT_LIB_DATA names.
+        name: one of FILE_NAMES, or the name a file downloads as.
+
+    Raises:
+        UserError: unknown name.
+    """
+    known = next((k for k, names in FILE_NAMES.items() if name in names), None)
+    if known is None:
+        raise UserError(f"unknown data set {name!r}: the names are {', '.join(FILE_NAMES)}")
+    stems = FILE_NAMES[known]
+    candidates = [folder / directory / f"{stem}.npz" for directory in stems for stem in stems]
+    return known, next((path for path in candidates if path.is_file()), None)
+
+
+def open_dataset(folder: Path, name: str) -> Dataset:
+    """Finds `<folder>/<name>/<name>.npz` and checks its form.
+
+    Raises:
+        UserError: unknown name, no such file, or not a file of the official form.
+    """
+    known, path = find_file(folder, name)
+    if path is None:
+        raise UserError(
+            f"no file {folder / known / known}.npz; place the data set there or point "
+            "DISENTANGLEMENT_LIB_DATA (--data) at the folder that holds it"
+        )
+    return open_file(path, known)
+
+
+def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
+    """Reads an npz file's directory and headers (not its images) and checks them.
+
+    Args:
+        path: the npz file. name: what the data set is called.
+        any_count: take any number of images; if no grid explains it, factor_sizes is empty.
+
+    Raises:
+        UserError: not a zip file, truncated, no `images`, wrong dtype or shape, or a number of
+            images that neither the file's own `factor_sizes` nor the official sizes explain.
+    """
+    try:
+        if not path.is_file():  # a folder, or a pipe, which would be waited for without end
+            raise UserError(f"no file {path}: check its name")
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist()]
+            if "images.npy" not in names:
+                # Names may hold anything, line ends and a terminal's commands too.
+                others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
+                raise UserError(
+                    f"{path} holds no array 'images' (but {others}): it is not an MPI3D file, "
+                    "download it again"
+                )
+            if len(set(names)) < len(names):
+                raise UserError(
+                    f"{path} holds an array twice, and readers differ in which one they take: "
+                    "download (or render) it again"
+                )
+            for info in archive.infolist():
+                # Compares the name in the directory with the one beside the data: a damaged one
+                # must not lose a stand-in the note that it is one.
+                archive.open(info).close()
+            info = archive.getinfo("images.npy")
+            with archive.open(info) as member:
+                head = io.BytesIO(member.read(HEADER_BYTES))
+                shape, fortran, dtype = read_npy_header(head)
+                header_bytes = head.tell()
+            if dtype != np.uint8:
+                raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
+            if len(shape) != 4 or shape[1:] != IMAGE_SHAPE or shape[0] == 0 or fortran:
+                raise UserError(
+                    f"{path}: 'images' has shape {shape}{' in Fortran order' if fortran else ''}, "
+                    "it must be (num_images, 64, 64, 3) in C order"
+                )
+            expected = header_bytes + math.prod(shape)
+            if info.file_size != expected:
+                raise UserError(broken(path))
+            own_sizes = small_member(archive, "factor_sizes", path)
+            stand_in = small_member(archive, "stand_in", path)
+        offset = None
+        if info.compress_type == zipfile.ZIP_STORED:
+            offset = data_offset(path, info) + header_bytes
+            if offset - header_bytes + info.file_size > path.stat().st_size:
+                raise UserError(broken(path))
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: give this user permission to read it") from error
+    except Exception as error:  # zipfile and numpy raise whatever damaged bytes lead them to
+        raise UserError(broken(path)) from error
+    if any_count and own_sizes is None and shape[0] not in SIZES_BY_COUNT:
+        sizes: tuple[int, ...] = ()
+    else:
+        sizes = _factor_sizes(own_sizes, shape[0], path)
+    return Dataset(name, path, shape[0], sizes, str(stand_in) if stand_in is not None else None,
+                   offset)  # fmt: skip
+
+
+def verify(dataset: Dataset, progress: bool = True) -> str:
+    """Reads the file once from end to end and returns its md5 (the features' cache key).
+
+    The same pass checks a stored array's CRC-32, so that a damaged download is refused before
+    hours of work rest on it (a compressed one is checked while it is decompressed).
+
+    Raises:
+        UserError: the checksum inside the file does not fit the images.
+    """
+    md5 = hashlib.md5(usedforsecurity=False)
+    crc = 0
+    with zipfile.ZipFile(dataset.path) as archive:
+        info = archive.getinfo("images.npy")
+    begin = end = -1
+    if dataset.offset is not None:
+        begin = data_offset(dataset.path, info)
+        end = begin + info.file_size
+    total = dataset.path.stat().st_size
+    with (
+        open(dataset.path, "rb") as file,
+        progress_bar(
+            total=total,
+            unit="B",
+            unit_scale=True,
+            desc="checking the file",
+            disable=not progress,
+            delay=2,
+        ) as bar,  # fmt: skip
+    ):
+        position = 0
+        while chunk := file.read(1 << 22):
+            md5.update(chunk)
+            inside = memoryview(chunk)[max(begin - position, 0) : max(end - position, 0)]
+            crc = zlib.crc32(inside, crc)
+            position += len(chunk)
+            bar.update(len(chunk))
+    if dataset.offset is not None and crc != info.CRC:
+        raise UserError(broken(dataset.path))
+    return md5.hexdigest()
+
+
+def md5_warning(dataset: Dataset, md5: str) -> str | None:
+    """A sentence if this is an official file whose md5 is not the one known from 2019."""
+    known = KNOWN_MD5.get(dataset.name)
+    if dataset.stand_in is None and known is not None and md5 != known:
+        return f"md5 of {dataset.path} is {md5}, the 2019 file's was {known}; going on"
+    return None
+
+
+def _factor_sizes(own: np.ndarray | None, count: int, path: Path) -> tuple[int, ...]:
+    if own is not None:
+        valid = own.shape == (len(FACTOR_NAMES),) and own.dtype.kind in "iu"
+        if not valid or np.any(own < 1) or math.prod(own.tolist()) != count:
+            found = repr(own.tolist()) if own.size <= 10 else f"of shape {own.shape}"
+            raise UserError(
+                f"{path}: 'factor_sizes' is {found[:200]}, it must be seven whole numbers whose "
+                f"product is the number of images, {count:,}"
+            )
+        return tuple(int(size) for size in own)
+    if count not in SIZES_BY_COUNT:
+        raise UserError(
+            f"{path} holds {count:,} images; official files hold "
+            f"{' or '.join(f'{n:,}' for n in SIZES_BY_COUNT)}: add an array 'factor_sizes' to "
+            "the file, or download it again"
+        )
+    return SIZES_BY_COUNT[count]

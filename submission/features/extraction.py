@@ -1,0 +1,151 @@
+"""Section 2.2: every image of the data set becomes one feature vector, once, in bounded memory.
+
+The vectors go to `<cache>/<key>.npy`, float32 (num_images, 512), in data-set order. The key hashes
+the data file and the weights, so that runs with other VAE settings share one extraction.
+"""
+
+import hashlib
+import io
+import mmap
+import os
+import shutil
+from io import FileIO
+from pathlib import Path
+
+import gin
+import numpy as np
+import torch
+
+from submission.data.dataset import Dataset
+from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.runtime import signals
+from submission.runtime.device import fast_cpu
+from submission.runtime.errors import UserError
+from submission.runtime.files import locked
+from submission.runtime.progress import progress_bar
+
+
+def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
+    """Name of the cached features: 24 hex digits of what they are computed from."""
+    kind = f"{type(extractor.aggregation).__name__}-{extractor.resolution}"
+    return hashlib.sha256(f"{data_md5}-{weights_sha256}-{kind}".encode()).hexdigest()[:24]
+
+
+@gin.configurable(denylist=["dataset", "extractor", "path", "device", "progress"])
+def extract_features(
+    dataset: Dataset,
+    extractor: Extractor,
+    path: Path,
+    device: torch.device,
+    batch_size: int = gin.REQUIRED,
+    progress: bool = True,
+) -> None:
+    """Writes the features of all images to `path` (npy, float32 (num_images, 512)).
+
+    Killed at any moment it goes on from its last whole batch when it is called again; SIGTERM and
+    Ctrl-C wait for the end of a batch. A finished file is left alone.
+
+    Args:
+        dataset: the images.
+        extractor: in evaluation mode, as load_extractor returns it.
+        path: the final name; it appears only when the file is complete.
+        device: where the network runs: channels_last on the CPU, bfloat16 autocast on a GPU.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: the disk is full, another run is writing the same file, or a finished file has
+            been cut short since.
+        Stopped: a signal came; what was computed is in `<path>.part`.
+    """
+    part = path.with_suffix(".part")
+    row_bytes = FEATURE_SIZE * 4
+    header = _npy_header((dataset.num_images, FEATURE_SIZE))
+    if path.exists():
+        if path.stat().st_size != len(header) + dataset.num_images * row_bytes:
+            raise UserError(f"{path} is damaged: delete it, and the features are extracted again")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock")), open(part, "a+b", buffering=0) as file:
+        have = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file.read(len(header)) != header:
+            file.truncate(0)
+            _write(file, header)
+            have = len(header)
+        # Whole batches only: the last bits of a row depend on the batch it was computed in, and a
+        # resumed extraction must equal an uninterrupted one.
+        batches_done = (have - len(header)) // (row_bytes * batch_size)
+        done = min(batches_done * batch_size, dataset.num_images)
+        file.truncate(len(header) + done * row_bytes)
+        needed = (dataset.num_images - done) * row_bytes
+        free = shutil.disk_usage(path.parent).free
+        if free < needed:
+            raise UserError(
+                f"the features need {needed / 2**20:,.0f} MiB in {path.parent} and "
+                f"{free / 2**20:,.0f} MiB are free: free some, or name another folder in "
+                "SUBMISSION_CACHE"
+            )
+        network = extractor.to(device).to(memory_format=torch.channels_last)
+        bar = progress_bar(
+            total=dataset.num_images,
+            initial=done,
+            desc="features",
+            unit=" images",
+            disable=not progress,
+        )
+        with bar, signals.held(), torch.inference_mode(), fast_cpu(device):
+            for images in dataset.batches(batch_size, start=done):
+                batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
+                with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                    vectors = network(batch)
+                _write(file, vectors.float().cpu().numpy().tobytes())
+                done += len(images)
+                bar.update(len(images))
+                asked = signals.asked()
+                if asked and done < dataset.num_images:
+                    what = f"features of {done:,} of {dataset.num_images:,} images are in {part}"
+                    signals.stop(asked, what)
+        os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+def _write(file: FileIO, rows: bytes) -> None:
+    left = memoryview(rows)
+    try:
+        while left:  # a disk that is nearly full takes a part
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise UserError(
+            f"{file.name} could not be written ({error.strerror}): free disk space there, or name "
+            "another folder in SUBMISSION_CACHE; what is in it is kept"
+        ) from error
+
+
+def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 (N, 64, 64, 3) -> float32 (N, 3, 64, 64) in [0, 1] on `device`."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def open_features(path: Path, device: torch.device, in_memory: bool = False) -> torch.Tensor:
+    """The features as a float32 tensor (num_images, 512).
+
+    On a GPU all of it (2.1 GB for a million images) goes to the device once, so that no step waits
+    for the bus. On the CPU it is read into memory if `in_memory`; else the file stays on disk and
+    is mapped: the system reads what is touched and may drop it again.
+    """
+    if in_memory and device.type == "cpu":
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+    if device.type == "cpu":
+        # Rows are asked for in random order, and a row is half a page: reading ahead, 128 kB at
+        # each touch, would be nearly all for nothing.
+        mapped._mmap.madvise(mmap.MADV_RANDOM)
+    features = torch.from_numpy(mapped)
+    return features if device.type == "cpu" else features.to(device)
+
+
+def _npy_header(shape: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()

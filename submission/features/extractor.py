@@ -1,0 +1,126 @@
+"""Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module.
+
+    images (N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length
+
+Weights come from a safetensors file, never from a pickle, and are checked against a recorded
+SHA-256 before use.
+"""
+
+from collections.abc import Sequence
+
+import gin
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import vgg
+
+from submission.runtime.errors import UserError
+
+FEATURE_SIZE = 512
+
+# VGG19's maps in each of its five blocks, and its convolutions there.
+VGG19_MAPS = (64, 128, 256, 512, 512)
+_VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)
+
+# ImageNet statistics per channel, for images in [0, 1] (section 2.1).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """(N, D) -> (N, D), each row divided by its L2 norm; an all-zero row stays zero."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+class Aggregation(nn.Module):
+    """The learned aggregation of section 2.1: (N, 512, 2, 2) -> (N, 512), unit length.
+
+    Three blocks of [dropout, convolution, batch norm, ReLU]: 1024, 2048, 512 maps, kernel sizes
+    1, 2, 1. Whole channels are dropped, as in the authors' release.
+    """
+
+    def __init__(self, dropout: float = 0.1, maps_in: int = VGG19_MAPS[-1]) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for maps_out, kernel in ((1024, 1), (2048, 2), (FEATURE_SIZE, 1)):
+            conv = nn.Conv2d(maps_in, maps_out, kernel, bias=False)
+            nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+            blocks += [nn.Dropout2d(dropout), conv, nn.BatchNorm2d(maps_out), nn.ReLU(inplace=True)]
+            maps_in = maps_out
+        self.aggregator = nn.Sequential(*blocks)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return l2_normalize(self.aggregator(maps).flatten(1))
+
+
+class RMAC(nn.Module):
+    """Stage 1 (arXiv 2002.10003): regional maximum activations, (N, 512, H, W) -> (N, 512).
+
+    Regions 1-3-5-G: maxima over windows of 1 (stride 1), 3 and 5 (stride 2) positions and over
+    the whole map; each maximum vector is L2-normalised, all are added, the sum is normalised.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        total = l2_normalize(F.adaptive_max_pool2d(maps, (1, 1))).flatten(1)
+        for size, stride in ((1, 1), (3, 2), (5, 2)):
+            total = total + l2_normalize(F.max_pool2d(maps, size, stride)).sum(dim=(2, 3))
+        return l2_normalize(total)
+
+
+@gin.configurable(denylist=["maps"])
+class Extractor(nn.Module):
+    """Images -> feature vectors.
+
+    Args:
+        aggregation: "learned" (stage 2) or "rmac" (stage 1; has no weights of its own).
+        resolution: images are resized to this many pixels (bilinear) if it is not 64.
+        maps: of the five blocks; fewer than VGG19's only while finetune.py trains a thin one.
+
+    forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        aggregation: str = gin.REQUIRED,
+        resolution: int = gin.REQUIRED,
+        maps: Sequence[int] = VGG19_MAPS,
+    ) -> None:
+        super().__init__()
+        if aggregation not in ("learned", "rmac"):
+            raise UserError(
+                f"Extractor.aggregation is {aggregation!r}, it must be 'learned' or 'rmac'"
+            )
+        # Five pools halve the image; the learned aggregation takes a 2x2 map and nothing else, the
+        # largest region of RMAC is five positions wide.
+        if aggregation == "learned" and resolution // 32 != 2:
+            raise UserError(
+                f"Extractor.resolution is {resolution}, it must be 64 to 95 for the aggregation "
+                "'learned'"
+            )
+        if aggregation == "rmac" and resolution // 32 < 5:
+            raise UserError(
+                f"Extractor.resolution is {resolution}, it must be at least 160 for the "
+                "aggregation 'rmac'"
+            )
+        self.resolution = resolution
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        # The convolutional part alone: vgg19_bn() would first make, and fill with random numbers,
+        # half a gigabyte of classifier that nobody wants here.
+        layers: list[str | int] = []
+        for size, convolutions in zip(maps, _VGG19_CONVOLUTIONS, strict=True):
+            layers += [size] * convolutions + ["M"]
+        self.features = vgg.make_layers(layers, batch_norm=True)
+        self.aggregation: nn.Module = (
+            Aggregation(maps_in=maps[-1]) if aggregation == "learned" else RMAC()
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.resolution != images.shape[-1]:
+            size = [self.resolution, self.resolution]
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        return self.aggregation(self.features((images - self.mean) / self.std))

@@ -1,0 +1,137 @@
+"""Weight files: checked, read without a pickle, and made into an extractor."""
+
+import copy
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from submission.features.extractor import Aggregation, Extractor
+from submission.runtime.errors import UserError
+from submission.runtime.paths import WEIGHTS
+
+SHIPPED_WEIGHTS = WEIGHTS / "vgg19_bn_agg.safetensors"
+
+
+def load_extractor(weights: Path) -> Extractor:
+    """Builds the extractor that gin describes and fills it from a weight file.
+
+    Args:
+        weights: a safetensors file with keys `features.*` (torchvision's names) and
+            `aggregator.*`; for stage 1 also torchvision's own `vgg19_bn-*.pth`, of which only
+            `features.*` are used.
+
+    Returns:
+        The extractor in evaluation mode, float32, with batch norm folded into the convolutions.
+
+    Raises:
+        UserError: no such file, a git-lfs pointer, cut short, tampered with (its SHA-256 differs
+            from the one recorded beside it), of another architecture, or with values that no
+            network can compute with.
+    """
+    found = read_weights(weights)
+    extractor = Extractor().eval()
+    wanted = {key.removeprefix("aggregation."): key for key in extractor.state_dict()}
+    state: dict[str, Tensor] = {}
+    for key, own_key in wanted.items():
+        if key.endswith("num_batches_tracked"):
+            state[own_key] = torch.tensor(0)
+            continue
+        expected = tuple(extractor.state_dict()[own_key].shape)
+        if key not in found or tuple(found[key].shape) != expected:
+            has = tuple(found[key].shape) if key in found else "nothing"
+            raise UserError(
+                f"{weights} is of another architecture: {key!r} should be {expected} and is {has}; "
+                "name a file made for VGG19-BN with this project's aggregation module"
+            )
+        state[own_key] = found[key].float()
+    extractor.load_state_dict(state)
+    folded = fold_batch_norm(extractor)
+    # After the folding, so that a negative variance shows, too.
+    for key, value in folded.state_dict().items():
+        if not bool(torch.isfinite(value.sum())):
+            raise UserError(
+                f"{weights} holds NaN, infinity or a negative variance (seen in {key} after "
+                "folding): copy or download it again, or name another file with --weights"
+            )
+    return folded
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a weight file after its checks; raises UserError as load_extractor does."""
+    if not path.is_file():
+        raise UserError(f"no weight file {path}: give --weights the path of one")
+    check_sha256(path)
+    try:
+        if path.suffix == ".pth":
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+            if not all(isinstance(key, str) and _is_plain(state[key]) for key in state):
+                raise ValueError("not names and tensors")
+            return state
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is cut short or no safetensors file: copy it again ({error})"
+        ) from error
+    except Exception as error:  # torch.load raises whatever its unpickler met
+        raise UserError(
+            f"{path} cannot be read as plain tensors: copy or download it again"
+        ) from error
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    )
+
+
+def check_sha256(path: Path) -> str:
+    """The file's SHA-256; if SHA256SUMS beside it (`sha256sum` format) lists it, they must agree.
+
+    Raises:
+        UserError: a git-lfs pointer, or a digest other than the recorded one.
+    """
+    with open(path, "rb") as file:
+        if file.read(43).startswith(b"version https://git-lfs.github.com/spec"):
+            raise UserError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sums = path.parent / "SHA256SUMS"
+    if sums.is_file():
+        for line in sums.read_text(errors="replace").splitlines():
+            recorded, _, name = line.partition("  ")
+            if name == path.name and recorded != digest:
+                raise UserError(
+                    f"{path} is not the recorded file (SHA-256 {digest[:12]}..., recorded in "
+                    f"{sums.name} {recorded[:12]}...): check it out again"
+                )
+    return digest
+
+
+def fold_batch_norm(extractor: Extractor) -> Extractor:
+    """A copy in evaluation mode whose convolutions carry their batch norms (1.1x on a CPU).
+
+    Dropout, which does nothing in evaluation mode, is left out too.
+    """
+    folded = copy.deepcopy(extractor).eval()
+    folded.features = _folded(folded.features)
+    if isinstance(folded.aggregation, Aggregation):
+        folded.aggregation.aggregator = _folded(folded.aggregation.aggregator)
+    return folded
+
+
+def _folded(layers: nn.Sequential) -> nn.Sequential:
+    result: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.Dropout2d):
+            continue
+        if isinstance(layer, nn.BatchNorm2d):
+            conv = result.pop()
+            assert isinstance(conv, nn.Conv2d)
+            layer = fuse_conv_bn_eval(conv, layer)
+        result.append(layer)
+    return nn.Sequential(*result)

@@ -1,0 +1,191 @@
+"""Labelled images to finetune on: from the official files, or rendered on the fly."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import gin
+import numpy as np
+import numpy.typing as npt
+
+from submission.data.dataset import Dataset, md5_warning, open_dataset, verify
+from submission.finetuning.network import AXES, FACTOR_SIZES
+from submission.finetuning.processes import process_rank
+from submission.render.rig import AXIS_VALUES
+from submission.render.scene import axis_indices
+from submission.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+# Images that are rendered for validation have numbers from here on; training never gets so far.
+_VALIDATION = 2**40
+Numbers = npt.NDArray[np.int64]
+Batch = tuple[npt.NDArray[np.uint8], Numbers]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Numbered images to train on and to validate on.
+
+    Attributes:
+        load: image numbers int64 (n,) -> images uint8 (n, 64, 64, 3) and factors int64 (n, 7), in
+            the order of scene.FACTOR_NAMES.
+        epoch: number of an epoch, from 0 -> its images' numbers in the order of training.
+        validation: the numbers of images that are in no epoch.
+        description: what the images are, for the weight file.
+        identity: what makes these images others of the same description: the files' md5.
+    """
+
+    load: Callable[[Numbers], Batch]
+    epoch: Callable[[int], Numbers]
+    validation: Numbers
+    description: str
+    identity: str = ""
+
+
+@gin.configurable(denylist=["folder"])
+def open_source(folder: Path, images: str = gin.REQUIRED) -> Source:
+    """The images that the configuration asks for: "files" in `folder`, or "rendered"."""
+    if images not in ("files", "rendered"):
+        raise UserError(f"open_source.images is {images!r}, it must be 'files' or 'rendered'")
+    return file_source(folder) if images == "files" else rendered_source()
+
+
+@gin.configurable(denylist=["folder"])
+def file_source(
+    folder: Path,
+    datasets: Sequence[str] = gin.REQUIRED,
+    training_share: float = gin.REQUIRED,
+    validation_images: int | None = gin.REQUIRED,
+    seed: int = gin.REQUIRED,
+) -> Source:
+    """Official files, each split at random; shuffled anew every epoch.
+
+    Args:
+        folder: holds `<name>/<name>.npz`. datasets: their names.
+        training_share: share of each file's images that is trained on; the rest validates.
+        validation_images: use only this many of the rest, None for all.
+
+    Raises:
+        UserError: a file that is missing, compressed, damaged, or not of the 2019 grid, or a share
+            that leaves none to validate.
+    """
+    files = [open_dataset(folder, name) for name in datasets]
+    arrays = [file.array() for file in files]
+    for array in arrays:
+        # Random access: reading ahead would read what nobody asked for.
+        array._mmap.madvise(1)  # type: ignore[attr-defined]  # MADV_RANDOM
+    first = np.cumsum([0, *(file.num_images for file in files)])
+    training, validation = [], []
+    for i, file in enumerate(files):
+        labels(file, np.zeros(1, np.int64))  # refuses other grids before the work begins
+        order = first[i] + np.random.default_rng([seed, i]).permutation(file.num_images)
+        cut = round(training_share * file.num_images)
+        training.append(order[:cut])
+        validation.append(order[cut:])
+
+    def load(numbers: Numbers) -> Batch:
+        images = np.empty((len(numbers), 64, 64, 3), np.uint8)
+        factors = np.empty((len(numbers), 7), np.int64)
+        for i, file in enumerate(files):
+            here = (first[i] <= numbers) & (numbers < first[i + 1])
+            rows = numbers[here] - first[i]
+            images[here], factors[here] = arrays[i][rows], labels(file, rows)
+        return images, factors
+
+    if not sum(map(len, validation)):
+        raise UserError(
+            f"file_source.training_share is {training_share}, which leaves no image to validate "
+            "on: lower it"
+        )
+    md5s = []
+    for file in files:
+        md5s.append(verify(file, progress=process_rank() == 0))
+        if warning := md5_warning(file, md5s[-1]):
+            log.warning(warning)
+    trained_on = np.concatenate(training)
+    rest = np.random.default_rng([seed, len(files)]).permutation(np.concatenate(validation))
+    return Source(
+        load,
+        lambda epoch: np.random.default_rng([seed, len(files) + 1, epoch]).permutation(trained_on),
+        rest[:validation_images],
+        "; ".join(file.description for file in files) + f"; {training_share:.0%} of each",
+        " ".join(md5s),
+    )
+
+
+@gin.configurable
+def rendered_source(
+    images_per_epoch: int = gin.REQUIRED,
+    validation_images: int = gin.REQUIRED,
+    mix: Sequence[float] = gin.REQUIRED,
+    strength: float = gin.REQUIRED,
+    seed: int = gin.REQUIRED,
+) -> Source:
+    """Renders of randomised appearance, none shown twice.
+
+    Args:
+        images_per_epoch: how many an epoch is to be. mix: shares of toy, realistic and real look.
+        strength: of the randomisation, see appearance.py; 0 for the plain looks.
+    """
+    # Imported here because its compiler is slow to import and every command imports this module.
+    from submission.render import randomize as appearance
+
+    def load(numbers: Numbers) -> Batch:
+        # One thread, beside the training: it needs a thirtieth of the training's time.
+        return appearance.render_random(seed, numbers, mix, strength, threads=1)
+
+    return Source(
+        load,
+        lambda epoch: np.arange(epoch * images_per_epoch, (epoch + 1) * images_per_epoch),
+        np.arange(_VALIDATION, _VALIDATION + validation_images),
+        f"rendered; toy, realistic, real look {tuple(mix)}, randomisation {strength}",
+    )
+
+
+def labels(dataset: Dataset, rows: Numbers, values: tuple[int, ...] = FACTOR_SIZES) -> Numbers:
+    """The factors of a file's rows, int64 (n, 7): its own columns, in its own order.
+
+    Both axes count 0..39 also in a thinned stand-in. The sixth column is tilt in toy, realistic
+    and every stand-in.
+
+    Args:
+        values: how many values each factor must have (an axis: at most).
+
+    Raises:
+        UserError: another grid (the first release had four colours and four shapes).
+    """
+    sizes = dataset.factor_sizes
+    if sizes[:5] != values[:5] or max(sizes[5:]) > AXIS_VALUES:
+        raise UserError(
+            f"{dataset.path} has the grid {sizes}, the heads read {values}: use today's release "
+            "of the data set"
+        )
+    factors = np.stack(np.unravel_index(rows, sizes), axis=1).astype(np.int64)
+    for axis in AXES:
+        if sizes[axis] > 1:
+            factors[:, axis] = axis_indices(sizes[axis])[factors[:, axis]]
+    return factors
+
+
+def batches(
+    source: Source, numbers: Numbers, batch_size: int, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """This process's share of each batch, loaded in a thread while the network works.
+
+    Reading and rendering leave Python's lock alone, so a thread is enough.
+    """
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for begin in range(0, len(numbers), batch_size):
+            share = numbers[begin : begin + batch_size][rank::world]
+            if len(share):
+                waiting.append(pool.submit(source.load, share))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

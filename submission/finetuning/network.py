@@ -1,0 +1,82 @@
+"""Section 2.1's network for finetuning, and its loss."""
+
+from collections.abc import Sequence
+
+import gin
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.render.scene import factor_sizes
+
+FACTOR_SIZES = factor_sizes("real")  # (6, 6, 2, 3, 3, 40, 40), one head each
+AXES = (5, 6)  # tilt, pan
+
+
+@gin.configurable(denylist=["extractor"])
+class Network(nn.Module):
+    """Extractor and heads.
+
+    Args:
+        dropout: probability that a channel is dropped before each aggregation convolution.
+        head_scale: the heads are applied to this multiple of the unit vector. 1 is the paper's;
+            with more the softmax can be sharp while the heads' weights are still small.
+        bfloat16: multiply in bfloat16 (autocast), on GPU and CPU, if the device can (see
+            has_bfloat16).
+
+    forward: float (N, 3, 64, 64) in [0, 1] -> seven logits, float32 (N, values of the factor).
+    With `half_size` the images are halved and the last pool is left out: the same 2x2 map for a
+    third of the cost.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        dropout: float = gin.REQUIRED,
+        head_scale: float = gin.REQUIRED,
+        bfloat16: bool = gin.REQUIRED,
+    ) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.autocast = bfloat16
+        self.head_scale = head_scale
+        self.heads = nn.ModuleList(nn.Linear(FEATURE_SIZE, size) for size in FACTOR_SIZES)
+        for layer in self.modules():
+            if isinstance(layer, nn.Dropout2d):
+                layer.p = dropout
+        for head in self.heads:
+            assert isinstance(head, nn.Linear)
+            nn.init.kaiming_uniform_(head.weight, nonlinearity="relu")
+            nn.init.zeros_(head.bias)
+
+    def forward(self, images: Tensor, half_size: bool = False) -> list[Tensor]:
+        extractor = self.extractor
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            if half_size:
+                halved = (F.avg_pool2d(images, 2) - extractor.mean) / extractor.std
+                vectors = extractor.aggregation(extractor.features[:-1](halved))
+            else:
+                vectors = extractor(images)
+        # The heads cost nothing, and bfloat16's three digits would blur their scaled input.
+        vectors = self.head_scale * vectors.to(next(self.heads.parameters()).dtype)
+        return [head(vectors).float() for head in self.heads]
+
+
+def finetuning_loss(logits: Sequence[Tensor], factors: Tensor, axis_smoothing: float) -> Tensor:
+    """Sum over the seven factors of the cross entropy, each the mean over the batch.
+
+    Args:
+        logits: seven float32 (N, values). factors: int64 (N, 7).
+        axis_smoothing: the targets of the two axes are normal distributions of this standard
+            deviation, in steps, about the true value (cut off at the ends of the axis); 0 for
+            the value alone.
+    """
+    total = torch.zeros((), device=factors.device)
+    for i, values in enumerate(logits):
+        target = factors[:, i]
+        if i in AXES and axis_smoothing > 0:
+            steps = torch.arange(values.shape[1], device=values.device) - target[:, None]
+            target = torch.softmax(-0.5 * (steps / axis_smoothing) ** 2, dim=1)
+        total = total + F.cross_entropy(values, target)
+    return total

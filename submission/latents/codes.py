@@ -1,0 +1,108 @@
+"""Codes: what an exported model makes of images, kept in the cache."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from submission.data.dataset import Dataset
+from submission.features.extraction import to_float
+from submission.features.weights import check_sha256
+from submission.latents.export import load
+from submission.runtime import paths
+from submission.runtime.errors import UserError
+from submission.runtime.files import replacing
+from submission.runtime.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+
+BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
+
+
+def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device) -> np.ndarray:
+    """The latent codes of all images, float32 (num_images, C), in data-set order.
+
+    They are computed once per exported file and data set (`data_md5` as verify() says) and kept in
+    the cache; training leaves there what it has at hand (`keep_codes`).
+
+    Raises:
+        UserError: no model, or codes that are not finite or not (num_images, C).
+    """
+    cached = cached_codes(model, data_md5)
+    if (kept := _kept_codes(cached, dataset.num_images)) is not None:
+        log.info("codes from the cache: %s", cached)
+        return kept
+    module = load(model, str(device))
+    parts = []
+    with progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar:
+        for images in dataset.batches(BATCH_SIZE):
+            parts.append(call_model(module, to_float(images, device), str(model)))
+            if parts[0].shape[1] != parts[-1].shape[1]:
+                raise UserError(
+                    f"{model} answers now {parts[0].shape[1]} and now {parts[-1].shape[1]} "
+                    "latents: export it again"
+                )
+            bar.update(len(images))
+    codes = np.concatenate(parts)
+    keep_codes(codes, cached)
+    return codes
+
+
+def call_model(
+    module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
+) -> np.ndarray:
+    """What an exported model makes of float images (N, 3, 64, 64): float32 (N, C) on the CPU.
+
+    Raises:
+        UserError: it does not take them, or answers something else or values that are not finite.
+    """
+    try:
+        with torch.inference_mode():
+            codes = module(images)
+    except RuntimeError as error:
+        raise UserError(
+            f"{name} does not take images {tuple(images.shape)}: export it again"
+        ) from error
+    if not isinstance(codes, Tensor) or codes.layout != torch.strided or codes.is_meta:
+        what = type(codes).__name__
+    elif codes.ndim != 2 or len(codes) != len(images) or codes.shape[1] == 0:
+        what = str(tuple(codes.shape))
+    elif not codes.is_floating_point():
+        what = str(codes.dtype)
+    elif not bool(torch.isfinite(codes := codes.float()).all()):
+        what = "NaN or infinity"
+    else:
+        return np.asarray(codes.detach().cpu().numpy())
+    raise UserError(
+        f"{name} answers {what} on {len(images)} images, it must be finite numbers "
+        f"({len(images)}, C): train or export it again"
+    )
+
+
+def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
+    """Codes from the cache; a damaged file is as good as none."""
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
+        codes = np.load(cached, allow_pickle=False)
+        if codes.dtype == np.float32 and codes.ndim == 2 and len(codes) == num_images:
+            return np.asarray(codes)
+    return None
+
+
+def cached_codes(model: Path, data_md5: str) -> Path:
+    """Where the cache keeps the codes of one exported file on one data file."""
+    if not model.is_file():
+        raise UserError(f"no exported model {model}: run `python -m submission train` first")
+    return paths.cache_folder() / "codes" / f"{check_sha256(model)[:16]}-{data_md5[:16]}.npy"
+
+
+def keep_codes(codes: np.ndarray, cached: Path) -> None:
+    """Writes codes to their place in the cache, beside and renamed."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(cached) as file:
+        np.save(file, codes, allow_pickle=False)

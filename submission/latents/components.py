@@ -1,0 +1,98 @@
+"""Independent components of the features, and how much they depend on each other."""
+
+import logging
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from submission.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+# scikit-learn and SciPy are imported where they are used: they take about 60 MiB of memory, and a
+# run of any other configuration, which reads this module for its parameters, needs none of them.
+
+# Of each component, in what two components tell of each other.
+_BINS = 12
+
+# FastICA's steps: more than it has needed so far (it says so in the log when they do not do).
+_ICA_STEPS = 1000
+
+
+def independent_components(
+    x: npt.NDArray[np.float32], components: int, seed: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Principal components of unit variance, rotated to be independent (FastICA).
+
+    Args:
+        x: (n, D).
+
+    Returns:
+        U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1.
+
+    Raises:
+        UserError: x has fewer dimensions than that.
+    """
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    centre = x.mean(axis=0, dtype=np.float64)
+    centred = x - centre
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
+    variances, axes = variances[::-1][:components], axes[:, ::-1][:, :components]
+    if variances[-1] <= 1e-10 * variances[0]:
+        raise UserError(
+            f"the features vary in fewer than {components} directions: lower "
+            "train_groups.components, or name a larger data set"
+        )
+    whiten = (axes / np.sqrt(variances)).T
+    ica = FastICA(whiten=False, max_iter=_ICA_STEPS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(centred @ whiten.T)
+    if ica.n_iter_ >= _ICA_STEPS:
+        log.warning(
+            "FastICA had not converged after %d steps: the components may not be the most "
+            "independent ones; another train_vae.seed starts elsewhere", _ICA_STEPS,
+        )  # fmt: skip
+    unmix = ica.components_ @ whiten
+    return unmix, -unmix @ centre
+
+
+def dependence(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mutual information of each pair of columns over the log of the number of bins.
+
+    Args:
+        z: (n, K); each column is cut into bins of equal shares.
+
+    Returns:
+        (K, K), from 0, independent, to 1, the same; the diagonal is 1.
+    """
+    quantiles = np.linspace(0, 1, _BINS + 1)[1:-1]
+    binned = [np.searchsorted(np.quantile(column, quantiles), column) for column in z.T]
+    result = np.eye(len(binned))
+    for i, first in enumerate(binned):
+        for j, second in enumerate(binned[:i]):
+            joint = np.bincount(first * _BINS + second, minlength=_BINS**2) / len(z)
+            joint = joint.reshape(_BINS, _BINS)
+            apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+            seen = joint > 0
+            information = (joint[seen] * np.log(joint[seen] / apart[seen])).sum()
+            result[i, j] = result[j, i] = information / np.log(_BINS)
+    return result
+
+
+def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[list[int]]:
+    """Joins the two groups that depend most, on average over their pairs, until so many are left.
+
+    Returns:
+        The members of each group, the groups in the order of their first members.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    tree = linkage(squareform(1 - dependence, checks=False), method="average")
+    labels = fcluster(tree, groups, criterion="maxclust").tolist()
+    return [[i for i, own in enumerate(labels) if own == label] for label in dict.fromkeys(labels)]

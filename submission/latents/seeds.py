@@ -1,0 +1,201 @@
+"""From features to what is exported: the means, by one VAE or by groups, of one seed or the best
+of several."""
+
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import gin
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from submission.latents import udr
+from submission.latents.groups import train_groups
+from submission.latents.training import encode_features, train_vae
+from submission.runtime.config import asks_for_groups
+from submission.runtime.errors import FailedTraining, first_line
+from submission.runtime.files import read_csv, write_text
+
+log = logging.getLogger(__name__)
+
+
+# The ranking's correlations move in the third digit from here on.
+_RANKED_ON = 10_000
+
+# In a seed's folder, as long as that has a checkpoint: it is trained to its end.
+_DONE = "trained.txt"
+
+# In a seed's folder: it has come to nothing. The fingerprint, and why.
+_FAILED = "failed.txt"
+
+# Up to this share of random deals that are as sure, the log speaks of an order.
+_BY_CHANCE = 0.05
+
+
+def learn(
+    features: Tensor,
+    folder: Path,
+    fingerprint: str,
+    seeds: int = 1,
+    until: float | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> tuple[nn.Module, int, int]:
+    """Trains; of several seeds the one that ranks first by UDR (see udr.py), without a label.
+
+    A configuration that binds train_groups is trained by it, every other is one VAE. Several seeds,
+    from train_vae.seed on, train in `seed_<seed>` below the folder; the ranking is in udr.json and
+    udr.txt. Called again it goes on from the checkpoints; a seed that is done is not repeated. A
+    seed that comes to nothing is left out, and named in udr.txt.
+
+    Args:
+        features: float32 (num_images, 512). folder: the run's folder.
+        fingerprint: what the run is made of.
+        seeds: how many.
+        until: no further seed is begun that would, at the pace of the slowest, end after this time
+            (of time.monotonic); the first always is, and what an earlier call has trained counts.
+        on_progress: called with the share done, 0..1.
+
+    Returns:
+        (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many seeds
+        are trained or left out.
+
+    Raises:
+        FailedTraining: every seed came to nothing.
+        UserError, Stopped: see train_vae.
+    """
+    first: int = gin.query_parameter("train_vae.seed")
+    if seeds == 1:
+        return _train(features, folder, fingerprint, first, on_progress), first, 1
+    rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
+    sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
+    for below in folder.glob("seed_*"):
+        number = re.fullmatch(r"seed_(\d+)", below.name)
+        if not number or any(below.rglob("checkpoint.pt")):
+            continue
+        if _failure(below, f"{fingerprint}-{number[1]}") is None:
+            # An earlier run's of this name, exported: its seeds would count as trained here.
+            shutil.rmtree(below, ignore_errors=True)
+    slowest = 0.0
+    codes: dict[int, np.ndarray] = {}
+    failed: dict[int, FailedTraining] = {}
+
+    def train(seed: int) -> nn.Module:
+        below = folder / f"seed_{seed}"
+        below.mkdir(exist_ok=True)
+        means = _train(
+            features, below, f"{fingerprint}-{seed}", seed,
+            lambda share: on_progress(min((len(codes) + len(failed) + share) / seeds, 1)),
+        )  # fmt: skip
+        write_text(below / _DONE, "all its epochs are in the checkpoint\n")
+        return means
+
+    for seed in range(first, first + seeds):
+        started = time.monotonic()
+        below = folder / f"seed_{seed}"
+        if before := _failure(below, f"{fingerprint}-{seed}"):
+            failed[seed] = before
+            continue
+        # What is in a checkpoint need not be trained again.
+        left = slowest - _trained_seconds(folder, seed)
+        if until and seed > first and not (below / _DONE).exists() and started + left > until:
+            log.info("seed %d is not begun: it could end after --hours", seed)
+            continue
+        log.info("seed %d (%d of %d)", seed, seed - first + 1, seeds)
+        try:
+            codes[seed] = encode_features(train(seed), sample).cpu().numpy()
+        except FailedTraining as error:
+            # Its text alone: it holds what was trained, through its traceback.
+            failed[seed] = FailedTraining(first_line(error))
+            log.warning("seed %d is left out: %s", seed, failed[seed])
+            write_text(below / _FAILED, f"{fingerprint}-{seed}\n{failed[seed]}\n")
+        # A seed that an earlier call has trained comes from its checkpoint in no time.
+        slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
+    if not codes:
+        raise failed[first]
+    best = _best(codes, failed, folder)
+    # From its checkpoint, which is there until the model is exported.
+    return train(best), best, len(codes) + len(failed)
+
+
+def _failure(folder: Path, fingerprint: str) -> FailedTraining | None:
+    """What an earlier call found of a seed that came to nothing."""
+    with suppress(OSError):
+        of, _, why = (folder / _FAILED).read_text().strip().partition("\n")
+        return FailedTraining(why) if of == fingerprint else None
+    return None
+
+
+def _trained_seconds(folder: Path, seed: int) -> float:
+    """What the seed's epochs have taken by their own record, in all its groups, as far as a
+    checkpoint has them."""
+    total = 0.0
+    for checkpoint in (folder / f"seed_{seed}").rglob("checkpoint.pt"):
+        if (losses := checkpoint.with_name("losses.csv")).is_file():
+            total += sum(float(row["seconds"]) for row in read_csv(losses))
+    return total
+
+
+def _train(
+    features: Tensor,
+    folder: Path,
+    fingerprint: str,
+    seed: int,
+    on_progress: Callable[[float], None],
+) -> nn.Module:
+    if asks_for_groups():
+        return train_groups(features, folder, fingerprint, seed, on_progress)
+    vae = train_vae(features, folder, fingerprint, seed=seed, on_progress=on_progress)
+    return vae.means().eval()
+
+
+def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folder: Path) -> int:
+    """Ranks the models, writes udr.json and udr.txt, and returns the best one's seed.
+
+    One model, or two, which agree with each other equally, have no order: the first is taken. A
+    model of fewer than two latents that carry anything, which the metrics cannot compare, is not
+    ranked where there is a better one.
+    """
+    carrying = {seed: int(udr.informative(own).sum()) for seed, own in codes.items()}
+    seeds = [seed for seed in codes if carrying[seed] > 1] or list(codes)
+    left_out = {seed: str(error) for seed, error in failed.items()} | {
+        seed: f"of {codes[seed].shape[1]} latents {carrying[seed]} carry anything"
+        for seed in codes
+        if seed not in seeds
+    }
+    ranked = [codes[seed] for seed in seeds]
+    known = [udr.informative(own) for own in ranked]
+    pairs = udr.ranking(ranked, known)
+    scores = udr.scores(pairs) if len(seeds) > 1 else np.zeros(1)
+    best = seeds[int(scores.argmax())]
+    sure = udr.confidence(pairs) if len(seeds) > 1 else 1.0
+    chance = udr.by_chance(pairs) if len(seeds) > 2 else []
+    as_sure = float(np.mean([one >= sure for one in chance])) if chance else 1.0
+    order = np.argsort(-scores, kind="stable")
+    lines = ["seed     UDR  informative latents"]
+    lines += [f"{seeds[i]:4d}  {scores[i]:6.3f}  {known[i].sum()}" for i in order]
+    lines += [f"{seed:4d}  left out: {why}" for seed, why in sorted(left_out.items())]
+    lines.append(
+        f"Seed {best} is exported; it stays first in {sure:.0%} of the draws of other "
+        f"judges. Dealt to the models at random, the same agreements make a seed as sure in "
+        f"{as_sure:.0%} of the deals: "
+        + ("an order." if as_sure <= _BY_CHANCE else "this order may be chance.")
+        if len(seeds) > 2
+        else f"Seed {best} is exported, unranked: that takes three seeds, and an order "
+        "that is more than chance at least four."
+    )
+    write_text(folder / "udr.txt", "\n".join(lines) + "\n")
+    rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]
+    record = {
+        "seeds": seeds, "udr": scores.tolist(), "best_seed": best,
+        "confidence": sure, "as_sure_by_chance": as_sure, "pairs": rows,
+    }  # fmt: skip
+    write_text(folder / "udr.json", json.dumps(record, indent=1) + "\n")
+    for line in lines:
+        log.info(line)
+    return best

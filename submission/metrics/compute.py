@@ -1,0 +1,90 @@
+"""The challenge's five metrics, computed by disentanglement_lib 1.5's own, unmodified code.
+
+The library's metrics draw factors, ask a `GroundTruthData` for the observations and hand these
+to a representation function. `GridRepresentations` answers with precomputed representations, so
+that no image passes through a network; `GridImages` is the stock route over the images. Both
+leave the random draws alone and give the same scores.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from submission.metrics.dci import compute_dci
+from submission.metrics.grids import RepresentationFunction, identity
+from submission.metrics.library import factor_vae, irs, mig, sap
+from submission.metrics.settings import METRICS, OFFICIAL, REPORTED, Result, bound_settings
+from submission.runtime.errors import UserError
+from submission.runtime.progress import progress_bar
+
+
+def score(
+    data: Any,
+    representation_function: RepresentationFunction = identity,
+    metrics: Sequence[str] = METRICS,
+    workers: int | None = None,
+) -> Result:
+    """Compute the metrics under the settings bound in gin (`load_settings`).
+
+    Args:
+        data: a disentanglement_lib GroundTruthData.
+        representation_function: from observations of `data` to (N, C) floats.
+        metrics: some of METRICS; each starts from its own fresh RandomState(0).
+        workers: processes for the DCI fits (default: one per core); the scores do not depend on it.
+
+    Returns:
+        For each metric's name every number the library returns; `headline`, the reported number
+        of each metric; `seconds` of each; `settings`, as bound; `counts`, "official" where these
+        are the server's settings and "quick" otherwise. `num_active_dims` is what the library
+        makes of it: the number of all latents (FactorVAE), the sum of all codes (IRS).
+
+    Raises:
+        UserError: fewer than one worker, or a metric gives NaN or a number out of its range. IRS
+            does so on latents constant at another value than zero: in float32 their rounded mean
+            can leave them a variance above 0, so that the library keeps them, and a largest
+            deviation of 0 or next to it, by which it then divides.
+    """
+    if workers is None:
+        workers = joblib.cpu_count()
+    if workers < 1:
+        raise UserError(f"The number of workers is {workers}; ask for at least one.")
+    stock = {
+        "factor_vae": factor_vae.compute_factor_vae,
+        "sap": sap.compute_sap,
+        "irs": irs.compute_irs,
+        "mig": mig.compute_mig,
+    }
+    settings = bound_settings()
+    counts = "official" if settings == OFFICIAL else "quick"
+    result: Result = {"headline": {}, "seconds": {}, "settings": settings, "counts": counts}
+    # DCI last: it takes nearly all of the time, and another metric's failure need not wait for it.
+    order = sorted(metrics, key=lambda metric: metric == "dci")
+    for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
+        bar.set_postfix_str(metric, refresh=False)
+        start = time.perf_counter()
+        random_state = np.random.RandomState(0)
+        with warnings.catch_warnings():
+            # SAP's linear classifiers stop at the library's iteration limit; nothing to be done.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            if metric == "dci":
+                values = compute_dci(data, representation_function, random_state, workers)
+            else:
+                values = stock[metric](data, representation_function, random_state)
+        result["seconds"][metric] = time.perf_counter() - start
+        result[metric] = {name: float(value) for name, value in values.items()}
+        reported = result[metric][REPORTED[metric]]
+        # No metric can leave [-1, 1]; a comparison with NaN is False.
+        if not (-1 <= reported <= 1 and all(map(math.isfinite, result[metric].values()))):
+            raise UserError(
+                f"The metric {metric} gives {result[metric]} on this representation, which is no "
+                "score: check it for latents of extreme size and for latents constant at another "
+                "value than zero, whose rounding error IRS divides by (export those as zero)."
+            )
+        result["headline"][metric] = reported
+    return result

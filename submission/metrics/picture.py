@@ -1,0 +1,78 @@
+"""scores.png: a run at a glance, for people who would rather look than read."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+from submission.runtime.files import replacing
+
+matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
+NAMES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
+
+
+def draw_run(folder: Path) -> None:
+    """Draws the scores beside the ideal code's and the paper's, and the learning curves.
+
+    Args:
+        folder: holds scores.json, and losses.csv if the run was trained here; gets scores.png.
+    """
+    scores = json.loads((folder / "scores.json").read_text())
+    losses = folder / "losses.csv"
+    figure, axes = plt.subplots(
+        1, 2 if losses.exists() else 1, figsize=(11 if losses.exists() else 6, 3.8), squeeze=False
+    )
+    _bars(axes[0, 0], scores)
+    if losses.exists():
+        _curves(axes[0, 1], losses)
+    figure.tight_layout()
+    with replacing(folder / "scores.png") as file:
+        figure.savefig(file, dpi=110, format="png")
+    plt.close(figure)
+
+
+def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:
+    data = scores["data"]
+    shown = [name for name in NAMES if name in scores["scores"]["headline"]]
+    places = np.arange(len(shown))
+    columns = {
+        "this run" + (" (stand-in)" if data["stand_in"] else ""): scores["scores"]["headline"],
+        "ideal code, same grid": scores["ideal_code"]["headline"],
+        f"paper, {scores['paper']['measured_on'].split(',')[0]}": scores["paper"]["headline"],
+    }
+    styles: list[dict[str, Any]] = [
+        {"color": "#1f6fb4"},
+        {"color": "#9db8c9"},
+        {"color": "none", "edgecolor": "#555555"},
+    ]
+    for i, (label, column) in enumerate(columns.items()):
+        heights = [column[name] for name in shown]
+        bars = axis.bar(places + 0.27 * (i - 1), heights, 0.25, label=label, **styles[i])
+        if i == 0:
+            axis.bar_label(bars, fmt="%.2f", fontsize=7)
+    axis.set_xticks(places, [NAMES[name] for name in shown])
+    axis.set_ylim(0, 1.32)
+    axis.set_yticks(np.linspace(0, 1, 6))
+    axis.legend(fontsize=7, loc="upper right", frameon=False)
+    what = "stand-in, NOT MPI3D" if data["stand_in"] else data["name"]
+    counts = "" if scores["scores"]["counts"] == "official" else ", QUICK counts"
+    axis.set_title(f"{what}: {data['num_images']:,} images{counts}", fontsize=9)
+
+
+def _curves(axis: plt.Axes, losses: Path) -> None:
+    with open(losses) as file:
+        rows = list(csv.DictReader(file))
+    epochs = [int(row["epoch"]) for row in rows]
+    axis.plot(epochs, [float(row["squared_error"]) for row in rows], label="squared error")
+    axis.plot(epochs, [float(row["kl"]) / 100 for row in rows], label="KL / 100")
+    axis.set_yscale("log")
+    axis.set_xlabel("epoch")
+    right = axis.twinx()
+    right.plot(epochs, [float(row["beta"]) for row in rows], color="#999999", linestyle=":")
+    right.set_ylabel("beta (dotted)", fontsize=8)
+    axis.legend(fontsize=7, frameon=False, loc="center right")
+    axis.set_title("training", fontsize=9)

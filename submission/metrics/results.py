@@ -1,0 +1,122 @@
+"""Scores as files and as a table."""
+
+import importlib.metadata
+import json
+import math
+import platform
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, Result
+from submission.runtime.files import write_text
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a result was measured on, for the table's caption and scores.json.
+
+    Attributes:
+        data: the data set's name, e.g. "mpi3d_real" or "stand-in, rendered domain real".
+        stand_in: True for rendered images, False for a published MPI3D file.
+        domain: "toy", "realistic", "real" or "complex"; picks the paper's column.
+        factor_sizes: number of values of each factor.
+        ideal: `score` of `ideal_code` on the same grid under the same settings.
+        data_md5: of the data file. model_sha256: of the exported model.
+    """
+
+    data: str
+    stand_in: bool
+    domain: str
+    factor_sizes: tuple[int, ...]
+    ideal: Result | None = None
+    data_md5: str = ""
+    model_sha256: str = ""
+
+    @property
+    def num_images(self) -> int:
+        return math.prod(self.factor_sizes)
+
+
+def format_table(result: Result, context: Context) -> str:
+    """The scores as plain text of at most 100 columns, beside the ideal code's and the paper's."""
+    reference = "complex" if context.domain == "complex" else "real"
+    ideal = context.ideal["headline"] if context.ideal else {}
+    names = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
+    columns = [result["headline"], ideal, PAPER[reference]]
+    shown = [metric for metric in METRICS if metric in result["headline"]]
+    rows = [[names[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
+    if len(shown) == len(METRICS):
+        sums = (f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)
+        rows.append(["sum", *sums])
+    this_run = "stand-in, NOT MPI3D" if context.stand_in else context.data
+    paper_set = "MPI3D-real complex" if reference == "complex" else "MPI3D-real"
+    head = [
+        ["metric", "this run", "ideal code", "paper"],
+        ["", this_run[:24], "same grid", f"{paper_set}, full grid"],
+    ]
+    widths = [max(len(row[i]) for row in head + rows) for i in range(4)]
+
+    def line(row: list[str]) -> str:
+        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        return "   ".join([row[0].ljust(widths[0]), *cells])
+
+    grid = " x ".join(str(size) for size in context.factor_sizes)
+    same_kind = not context.stand_in and context.domain == reference
+    caption = [
+        f"Measured on: {context.data}{'; NOT MPI3D' if context.stand_in else ''} "
+        f"({context.num_images:,} images, grid {grid}).",
+        "Metric settings: official (the server's)."
+        if result["counts"] == "official"
+        else "Metric settings: QUICK, not the official counts; comparable with no other numbers.",
+        f"The paper's column (arXiv 2002.12356) is {PAPER_GRID[reference]}: "
+        + (
+            "compare only where this run covers the same images under official settings."
+            if same_kind
+            else "a different data set from this run's, given for orientation only."
+        ),
+    ]
+    rule = "-" * len(line(head[0]))
+    table = [*map(line, head), rule, *map(line, rows), rule]
+    wrapped = [
+        part for text in caption for part in textwrap.wrap(text, 100, subsequent_indent="  ")
+    ]
+    return "\n".join(text.rstrip() for text in [*table, *wrapped]) + "\n"
+
+
+def _versions() -> dict[str, str]:
+    names = ["numpy", "scipy", "scikit-learn", "gin-config", "disentanglement-lib"]
+    if "torch" in sys.modules:
+        names.append("torch")
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+def write_scores(folder: Path, result: Result, context: Context) -> None:
+    """Write `scores.json` (every number, settings, data set, versions) and `scores.txt` (table).
+
+    Each file appears whole or not at all; an existing one is replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reference = "complex" if context.domain == "complex" else "real"
+    document = {
+        "data": {
+            "name": context.data,
+            "stand_in": context.stand_in,
+            "domain": context.domain,
+            "factor_sizes": list(context.factor_sizes),
+            "num_images": context.num_images,
+            "md5": context.data_md5,
+        },
+        "model_sha256": context.model_sha256,
+        "scores": result,
+        "ideal_code": context.ideal,
+        "paper": {"measured_on": PAPER_GRID[reference], "headline": PAPER[reference]},
+        "versions": _versions(),
+    }
+    texts = {
+        "scores.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
+        "scores.txt": format_table(result, context),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)

@@ -1,0 +1,98 @@
+"""The metrics' names, their settings, and the numbers that the paper reports."""
+
+from typing import Any
+
+import gin
+
+import submission.metrics.library  # noqa: F401 (registers what the settings bind)
+from submission.runtime.errors import UserError
+from submission.runtime.paths import CONFIGS
+
+Result = dict[str, Any]
+METRICS: tuple[str, ...] = ("factor_vae", "dci", "sap", "irs", "mig")
+
+# The one number the server reports of each metric.
+REPORTED = {
+    "factor_vae": "eval_accuracy",
+    "dci": "disentanglement",
+    "sap": "SAP_score",
+    "irs": "IRS",
+    "mig": "discrete_mig",
+}
+
+# arXiv 2002.12356: MPI3D-real (public leader board) and MPI3D-real with complex objects (private).
+PAPER: dict[str, dict[str, float]] = {
+    "real": {"factor_vae": 0.992, "dci": 0.809, "sap": 0.223, "irs": 0.547, "mig": 0.297},
+    "complex": {"factor_vae": 0.893, "dci": 0.589, "sap": 0.192, "irs": 0.447, "mig": 0.268},
+}
+PAPER_GRID = {
+    "real": "MPI3D-real, full grid of 1,036,800 images",
+    "complex": "MPI3D-real complex, full grid of 460,800 images",
+}
+
+# The server's settings. metrics_official.gin binds the same values; these decide whether a result
+# may be called official, whatever file or binding the settings in force came from.
+OFFICIAL: dict[str, Any] = {
+    "factor_vae_score.num_variance_estimate": 10000,
+    "factor_vae_score.num_train": 10000,
+    "factor_vae_score.num_eval": 5000,
+    "factor_vae_score.batch_size": 64,
+    "prune_dims.threshold": 0.05,
+    "dci.num_train": 10000,
+    "dci.num_test": 5000,
+    "dci.batch_size": 16,
+    "sap_score.num_train": 10000,
+    "sap_score.num_test": 5000,
+    "sap_score.batch_size": 16,
+    "sap_score.continuous_factors": False,
+    "irs.num_train": 10000,
+    "irs.batch_size": 16,
+    "irs.diff_quantile": 0.99,
+    "mig.num_train": 10000,
+    "mig.batch_size": 16,
+    "discretizer.discretizer_fn": "@histogram_discretizer",
+    "discretizer.num_bins": 20,
+}
+
+
+def load_settings(quick: bool = False) -> dict[str, Any]:
+    """Bind the metrics' settings through gin and return what is bound.
+
+    Args:
+        quick: lowered counts (metrics_quick.gin), whose scores are not comparable with any other.
+
+    Other bindings in gin's global configuration stay as they are, and a locked configuration is
+    locked again afterwards.
+    """
+    name = "metrics_quick.gin" if quick else "metrics_official.gin"
+    with gin.unlock_config():
+        gin.parse_config_file(str(CONFIGS / name), skip_unknown=False)
+    return bound_settings()
+
+
+def bound_settings() -> dict[str, Any]:
+    """The metric settings in force in gin, by configurable and parameter, as JSON values.
+
+    Raises:
+        ValueError: one of them is not bound (`load_settings` was not called).
+    """
+    settings = {}
+    for key in OFFICIAL:
+        value = gin.query_parameter(key)
+        # A reference to a configurable prints as it is written in a gin file.
+        settings[key] = value if isinstance(value, bool | int | float) else str(value)
+    return settings
+
+
+def chosen(metrics: str) -> tuple[str, ...]:
+    """The metrics of a comma-separated list, each once.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in metrics.split(",")))
+    if unknown := [name for name in names if name not in METRICS]:
+        raise UserError(
+            f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(METRICS)}"
+        )
+    return names

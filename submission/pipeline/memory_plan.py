@@ -1,0 +1,205 @@
+"""The memory plan: what a run will need at its peak, against what it may have, before any work.
+
+Counted is a process's own (anonymous) memory and the libraries' code. Pages of mapped files (the
+data set, features on disk) are in no figure here: they show in a process's resident size, but the
+system drops them when it needs room, and no process is killed for them.
+"""
+
+import itertools
+import logging
+import math
+from dataclasses import dataclass
+
+import gin
+import joblib
+import torch
+from torch import nn
+
+from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.latents.vae import VAE
+from submission.runtime.config import asks_for_groups
+from submission.runtime.errors import UserError
+from submission.runtime.limits import MIB, Limit, mib
+from submission.runtime.usage import Stages
+
+log = logging.getLogger(__name__)
+
+
+# Measured on the CPU with torch 2.14.1 (x86-64, two threads) and rounded up; in MiB, own memory and
+# code of an idle process (RssAnon 369, RssFile 305; 383 when it trains):
+#   python -c "import submission.train; print(open('/proc/self/status').read())"
+BASE, CODE = 380, 390
+
+# From the last line of the logs of
+#   python -m submission train --config CONFIG.gin extract_features.batch_size=B train_vae.epochs=2
+# for B = 16, 64, 256 (features 587, 668, 1,076 MiB), public.gin (VAE 684, export 778) and
+# private.gin (VAE 1,815, export 1,199).
+# Bytes per pixel of an image in a batch, at the network's resolution.
+BYTES_PER_PIXEL = 740
+
+# Copies of the extractor's weights while they are read and folded, and while they are exported.
+EXTRACTOR_COPIES = 4
+
+# Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
+# memory, and what is kept free (cpu.py). In export: weights, gradients that are left, the copy that
+# is read back.
+TRAINING_COPIES, EXPORT_COPIES = 7, 3
+
+# Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
+BYTES_PER_UNIT = 16
+
+# TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
+TRAINING_EXTRA = 80
+
+# A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
+# runs), and the metrics' and the picture's libraries in this process (448 of own memory after
+# `import submission.dry_run` where `import submission.train` has 371), in MiB.
+WORKER, SCORING = 200, 80
+
+# What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
+# before submission.standin is imported.
+RENDERER = 150
+
+# Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
+# (scoring.ideal_code of the full grid: 162 MiB more than before).
+SCORING_PER_IMAGE = 170
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was reckoned and chosen: `own` is bytes of own memory per stage, without the code."""
+
+    limit: Limit
+    own: dict[str, int]
+    batch_size: int
+    features_in_memory: bool
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the whole run needs."""
+        return max(self.own.values()) + CODE * MIB
+
+    def lines(self) -> list[str]:
+        """For the log."""
+        stages = ", ".join(f"{name} {mib(need + CODE * MIB)}" for name, need in self.own.items())
+        where = "read into memory" if self.features_in_memory else "left on disk"
+        return [
+            f"memory: {mib(self.limit.bytes)} ({self.limit.source}); expected at most: {stages}",
+            f"chosen: {self.batch_size} images per extraction batch, features {where} for the VAE",
+        ]
+
+
+def plan(
+    num_images: int,
+    limit: Limit,
+    device: torch.device,
+    data_bytes: int = 0,
+    scoring: bool = False,
+    rendered: bool = False,
+) -> Plan:
+    """Reckons the stages' peaks under the gin configuration in force, and chooses.
+
+    Args:
+        num_images: of the data set.
+        limit: what memory_limit says.
+        device: on a GPU, features and VAE are there; what the GPU itself needs is not planned.
+        data_bytes: size of the data file where it is mapped; counts as address space alone.
+        scoring: the run ends with the five metrics.
+        rendered: the data set is a stand-in that this process renders first, or did in an earlier
+            call: a continued run is to be planned as the first was.
+
+    Raises:
+        UserError: the least that this run needs is more than the limit.
+    """
+    with torch.device("meta"):  # sizes without the memory
+        extractor, vae = Extractor(), VAE(FEATURE_SIZE)
+    pixels = extractor.resolution**2
+    weights, vae_weights = _bytes(extractor), _bytes(vae)
+    rows = gin.query_parameter("train_vae.batch_size")
+    latents = vae.encoder.mean.out_features
+    separation = 0
+    if asks_for_groups():
+        latents = gin.query_parameter("train_groups.groups")
+        # The sample in float32, in float64, centred; each group's components beside the codes;
+        # scikit-learn; a latent's values, their heaps. The allocator keeps most of it to the end.
+        sample = min(num_images, gin.query_parameter("train_groups.sample"))
+        separation = sample * FEATURE_SIZE * (4 + 8 + 8)
+        components = gin.query_parameter("train_groups.components")
+        separation += num_images * (components * 4 * 2 + 6 * 8)
+        separation += 100 * MIB
+    units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
+    features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
+
+    base = (BASE + SCORING * scoring + RENDERER * rendered) * MIB
+
+    def extraction(batch: int) -> int:
+        working = batch * pixels * BYTES_PER_PIXEL
+        return base + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
+
+    on_cpu = device.type == "cpu"
+    after = base + weights
+    training = TRAINING_COPIES * vae_weights + rows * units * BYTES_PER_UNIT
+    own = {
+        "features": 0,
+        "VAE": after + training + num_images * 8 + separation + TRAINING_EXTRA * MIB,
+        "export": base + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights + separation,
+        # encode_features takes 4,096 rows at once, and joins its parts.
+        "codes": after
+        + 3 * vae_weights
+        + 4096 * units * 4
+        + 2 * codes
+        + separation
+        + TRAINING_EXTRA * MIB,
+    }
+    if scoring:
+        workers = WORKER * min(joblib.cpu_count(), 7) * MIB
+        own["scoring"] = after + 4 * codes + num_images * SCORING_PER_IMAGE + workers
+
+    mapped = data_bytes + features if limit.address_space else 0
+    room = limit.bytes - CODE * MIB - mapped
+    batch = configured = int(gin.query_parameter("extract_features.batch_size"))
+    # A row's last bits depend on its batch. So the batch follows from limits that stay the same
+    # when a run is continued, never from what happens to be free.
+    while limit.lasting and batch > 1 and extraction(batch) > room:
+        batch //= 2
+    own["features"] = extraction(batch)
+    # The tenth is for what the reckoning does not know.
+    resident = on_cpu and max(own["VAE"], own["export"], own["codes"]) + features <= 0.9 * room
+    if resident:
+        for stage in ("VAE", "export", "codes"):
+            own[stage] += features
+    result = Plan(limit, own, batch, resident)
+    if max(own.values()) > room:
+        stage = max(own, key=lambda name: own[name])
+        remedy = "give it more"
+        if stage == "features" and configured > 1:
+            remedy += ", or a smaller extract_features.batch_size"
+        elif stage == "VAE":
+            remedy += ", or a smaller train_vae.batch_size, Encoder.widths and Decoder.widths"
+        elif stage == "scoring":
+            remedy += ", or train without scoring (python -m submission train)"
+        raise UserError(
+            f"this run needs {mib(result.peak + mapped)} of memory (stage {stage}) and "
+            f"{mib(limit.bytes)} are allowed ({limit.source}): {remedy}"
+        )
+    return result
+
+
+def log_comparison(planned: Plan, stages: Stages) -> None:
+    """One line at a run's end: own memory as measured against the plan's, per stage.
+
+    Scoring is left out: its workers are processes of their own.
+    """
+    parts = [
+        f"{name} {stages.rows[name]['own_mib']:,.0f} of {need / MIB:,.0f}"
+        for name, need in planned.own.items()
+        if name in stages.rows and name != "scoring"
+    ]
+    log.info("own memory, measured of planned, in MiB: %s", ", ".join(parts))
+    if torch.cuda.is_initialized():
+        log.info("GPU memory: %s at its peak", mib(torch.cuda.max_memory_allocated()))
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return sum(math.prod(t.shape) * t.element_size() for t in tensors)

@@ -1,0 +1,78 @@
+"""From factors of variation to the ray caster's parameters."""
+
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+
+from submission.render.domains import RIGS
+from submission.render.rig import AXIS_VALUES, COLUMNS, DOMAINS, PARAMETERS, Rig
+from submission.runtime.errors import UserError
+
+
+def rig_of(domain: str) -> Rig:
+    """The rig of a domain; UserError if there is no such domain."""
+    if domain not in RIGS:
+        raise UserError(f"Unknown domain '{domain}': choose one of {', '.join(DOMAINS)}.")
+    return RIGS[domain]
+
+
+def factor_sizes(domain: str, axis_steps: int = AXIS_VALUES) -> tuple[int, ...]:
+    """Number of values of each factor, in the order of FACTOR_NAMES."""
+    rig = rig_of(domain)
+    return (len(rig.colours), len(rig.shapes), 2, 3, 3, axis_steps, axis_steps)
+
+
+def axis_indices(axis_steps: int) -> npt.NDArray[np.int64]:
+    """Which of the 40 values of an axis a grid of `axis_steps` values keeps, int64 (axis_steps,).
+
+    They are spread evenly from 0 to 39 and rounded to whole indices, so that a thinned set holds
+    a subset of the full set's images. UserError outside 2..40.
+    """
+    if not 2 <= axis_steps <= AXIS_VALUES:
+        raise UserError(
+            f"--axis-steps {axis_steps} is outside 2..{AXIS_VALUES}: choose how many of the "
+            f"{AXIS_VALUES} values of each axis to keep."
+        )
+    return np.rint(np.linspace(0, AXIS_VALUES - 1, axis_steps)).astype(np.int64)
+
+
+def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = None) -> np.ndarray:
+    """What the pictures of these factors depend on, before any randomisation.
+
+    `factors` is int (n, 7) in the order of FACTOR_NAMES, with the axes as indices 0..39. Returns
+    a structured array (n,) of dtype PARAMETERS; its `.view(np.float32).reshape(n, -1)` is a plain
+    float32 matrix. `rig` replaces the domain's own numbers.
+    """
+    rig = rig or rig_of(domain)
+    colour, shape, size, height, background, tilt, pan = factors.T
+    columns = np.zeros(len(factors), PARAMETERS)
+    for field in fields(rig):
+        if field.name in COLUMNS:
+            value = np.asarray(getattr(rig, field.name), np.float32)
+            per_camera = value.ndim > len(PARAMETERS[field.name].shape)
+            columns[field.name] = value[height] if per_camera else value
+    for name in ("ring_turn", "wall_turn"):
+        columns[name] = np.radians(columns[name])
+
+    cameras = np.asarray(rig.cameras)[height]
+    columns["camera"] = cameras[:, :3]
+    columns["yaw"], columns["pitch"], columns["roll"] = np.radians(cameras[:, 3:]).T
+    middle = (AXIS_VALUES - 1) / 2
+    columns["tilt"] = np.radians((tilt - middle) * rig.tilt_step + rig.tilt_zero)
+    columns["pan"] = np.radians((pan - middle) * rig.pan_step + rig.pan_zero)
+
+    shapes = np.asarray(rig.shapes)[shape]
+    correction = np.broadcast_to(np.asarray(rig.object_scale), (3,))[height]
+    scale = np.where(size == 1, 1.0, rig.small) * correction
+    columns["shape"] = shapes[:, 0]
+    columns["radius"] = shapes[:, 1] * scale
+    columns["half_height"] = shapes[:, 2] * scale
+    columns["object_roll"] = np.radians(shapes[:, 3])
+    columns["arm_length"] += shapes[:, 4] * scale
+    columns["object_rgb"] = np.asarray(rig.colours)[colour]
+    # The factor's colour lies at the far side; clockwise from it come the others as fixed on
+    # the turning platform.
+    order = (background[:, None] + np.array([0, 2, 1])) % 3
+    columns["ring_rgb"] = np.asarray(rig.ring_colours)[order]
+    return columns

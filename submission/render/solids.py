@@ -1,0 +1,283 @@
+"""The solids that arm and objects are made of, and where a ray hits them."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from submission.render.rig import (
+    BEER_CUP,
+    COFFEE_CUP,
+    CONE,
+    CROISSANT,
+    CUBE,
+    CYLINDER,
+    HEXAGONAL,
+    PYRAMID,
+    SPHERE,
+    TENNIS_BALL,
+)
+from submission.render.vectors import FAR, NONE, UP, along, cross, dot, unit, vector
+
+# Solids in their local frame: z is the axis, extents are half sizes.
+_BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
+SOLID = np.dtype(
+    [
+        ("kind", "f8"),
+        ("centre", "f8", 3),
+        ("axes", "f8", (3, 3)),
+        ("extents", "f8", 3),
+        (
+            "extra",
+            "f8",
+            3,
+        ),  # number of sides and taper, or profile: see _hit_sides, _hit_revolution
+        ("rgb", "f8", 3),
+        ("inside_rgb", "f8", 3),  # of a cup's inside, a ball's seam
+        ("gloss", "f8"),
+    ]
+)
+MOST_SOLIDS = 12
+_CONE, _CUBE, _CYLINDER, _HEXAGONAL = CONE, CUBE, CYLINDER, HEXAGONAL
+_PYRAMID, _TENNIS_BALL, _CROISSANT = PYRAMID, TENNIS_BALL, CROISSANT
+_SPHERE, _COFFEE_CUP, _BEER_CUP = SPHERE, COFFEE_CUP, BEER_CUP
+
+# Solids. Each returns the distance along o + t d, d not normalised, to the nearest hit in front
+# (_FAR for none), the outward normal there, and whether the surface is seen from its inside.
+
+_MISS = (FAR, (0.0, 0.0, 1.0), False)
+
+
+@njit(error_model="numpy")
+def _hit_box(o, d, extents):
+    near, far = -FAR, FAR
+    axis, sign = 0, 1.0
+    for i in range(3):
+        slope = d[i] if abs(d[i]) > 1e-9 else 1e-9
+        low, high = (-extents[i] - o[i]) / slope, (extents[i] - o[i]) / slope
+        if min(low, high) > near:
+            near, axis, sign = min(low, high), i, -1.0 if low < high else 1.0
+        far = min(far, max(low, high))
+    if near > far or near < 1e-4:
+        return _MISS
+    normal = (sign if axis == 0 else 0.0, sign if axis == 1 else 0.0, sign if axis == 2 else 0.0)
+    return near, normal, False
+
+
+_COS = np.cos(np.arange(6) * np.pi / 3.0)
+_SIN = np.sin(np.arange(6) * np.pi / 3.0)
+
+
+@njit(error_model="numpy")
+def _hit_sides(o, d, sides, apothem, half_height, taper):
+    """A prism of 4 or 6 sides, or (taper = apothem / height) a pyramid with its apex at +z."""
+    near, far = (-half_height - o[2]), (half_height - o[2])
+    slope = d[2] if abs(d[2]) > 1e-9 else 1e-9
+    near, far = near / slope, far / slope
+    normal = (0.0, 0.0, -1.0)
+    if near > far:
+        near, far = far, near
+        normal = (0.0, 0.0, 1.0)
+    length = math.sqrt(1.0 + taper * taper)
+    for i in range(sides):
+        if sides == 6:
+            nx, ny = _COS[i], _SIN[i]
+        else:
+            nx, ny = float((i == 0) - (i == 2)), float((i == 1) - (i == 3))
+        # The side plane passes `apothem` from the axis at half height -half_height.
+        ahead = nx * d[0] + ny * d[1] + taper * d[2]
+        room = apothem - taper * half_height - (nx * o[0] + ny * o[1] + taper * o[2])
+        if abs(ahead) < 1e-9:
+            if room < 0.0:
+                return _MISS
+        elif ahead < 0.0:
+            if room / ahead > near:
+                near, normal = room / ahead, (nx / length, ny / length, taper / length)
+        else:
+            far = min(far, room / ahead)
+    if near > far or near < 1e-4:
+        return _MISS
+    return near, normal, False
+
+
+@njit(error_model="numpy")
+def _hit_revolution(o, d, profile, half_height, closed):
+    """The solid x^2 + y^2 <= A + B z + C z^2, |z| <= half height; a cup if its top is open."""
+    a0, a1, a2 = profile
+    a = d[0] * d[0] + d[1] * d[1] - a2 * d[2] * d[2]
+    b = o[0] * d[0] + o[1] * d[1] - 0.5 * a1 * d[2] - a2 * o[2] * d[2]
+    c = o[0] * o[0] + o[1] * o[1] - a0 - a1 * o[2] - a2 * o[2] * o[2]
+    best, normal = FAR, (0.0, 0.0, 1.0)
+    if abs(a) < 1e-12:
+        a = 1e-12
+    disc = b * b - a * c
+    if disc >= 0.0:
+        root = math.sqrt(disc)
+        for side in (-1.0, 1.0):
+            t = (-b + side * root) / a
+            z = o[2] + t * d[2]
+            if 1e-4 < t < best and abs(z) <= half_height:
+                best = t
+                slope = -0.5 * (a1 + 2.0 * a2 * z)
+                normal = unit((o[0] + t * d[0], o[1] + t * d[1], slope))
+    if abs(d[2]) > 1e-9:
+        for end in (-1.0, 1.0):
+            z = end * half_height
+            t = (z - o[2]) / d[2]
+            x, y = o[0] + t * d[0], o[1] + t * d[1]
+            inside = x * x + y * y <= a0 + a1 * z + a2 * z * z
+            if inside and (end < 0.0 or closed) and 1e-4 < t < best:
+                best, normal = t, (0.0, 0.0, end)
+    if best == FAR:
+        return _MISS
+    if dot(normal, d) > 0.0:
+        return best, (-normal[0], -normal[1], -normal[2]), True
+    return best, normal, False
+
+
+@njit(error_model="numpy")
+def _hit_ball(o, d, radius):
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - radius * radius
+    disc = b * b - a * c
+    if disc < 0.0:
+        return _MISS
+    t = (-b - math.sqrt(disc)) / a
+    if t < 1e-4:
+        return _MISS
+    return t, unit(along(o, d, t)), False
+
+
+@njit(error_model="numpy")
+def _hit_capsule(o, d, radius, reach):
+    """All points within `radius` of the z axis between -reach and reach."""
+    a = max(d[0] * d[0] + d[1] * d[1], 1e-12)
+    b = o[0] * d[0] + o[1] * d[1]
+    disc = b * b - a * (o[0] * o[0] + o[1] * o[1] - radius * radius)
+    if disc < 0.0:
+        return _MISS
+    t = (-b - math.sqrt(disc)) / a
+    z = o[2] + t * d[2]
+    if abs(z) <= reach:
+        if t < 1e-4:
+            return _MISS
+        return t, unit((o[0] + t * d[0], o[1] + t * d[1], 0.0)), False
+    return _hit_ball((o[0], o[1], o[2] - math.copysign(reach, z)), d, radius)
+
+
+@njit(error_model="numpy")
+def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss):
+    """Write one solid into the next free record of `solids` (its kind is negative)."""
+    n = 0
+    while solids[n].kind >= 0.0:
+        n += 1
+    solid = solids[n]
+    solid.kind = kind
+    solid.gloss = gloss
+    for i in range(3):
+        solid.centre[i] = centre[i]
+        solid.extents[i] = extents[i]
+        solid.extra[i] = extra[i]
+        solid.rgb[i] = colour[i]
+        solid.inside_rgb[i] = inside[i]
+        for k in range(3):
+            solid.axes[i, k] = axes[i][k]
+
+
+@njit(error_model="numpy")
+def _add_rod(solids, start, end, radius, across, colour, gloss):
+    """A capsule between two points; `across` is any unit vector square to its axis."""
+    span = along(end, start, -1.0)
+    axis = unit(span)
+    _add_solid(
+        solids,
+        _CAPSULE,
+        along(start, span, 0.5),
+        (across, cross(axis, across), axis),
+        (radius, radius, 0.5 * math.sqrt(dot(span, span)) + radius),
+        NONE,
+        colour,
+        colour,
+        gloss,
+    )
+
+
+@njit(error_model="numpy")
+def _add_arc(solids, middle, across, outwards, radius, half_angle, thickness, colour):
+    """A bent rod: four capsules along an arc about the direction `outwards`."""
+    side = cross(across, outwards)
+    for i in range(4):
+        a, b = (0.5 * i - 1.0) * half_angle, (0.5 * i - 0.5) * half_angle
+        start = along(along(middle, across, radius * math.sin(a)), outwards, radius * math.cos(a))
+        end = along(along(middle, across, radius * math.sin(b)), outwards, radius * math.cos(b))
+        _add_rod(solids, start, end, thickness, side, colour, 1.0)
+
+
+@njit(error_model="numpy")
+def add_arm(solids, p, u, w, arm, shoulder, centre):
+    axes = (w, u, UP)
+    base = along(NONE, w, p.plate_offset)
+    half = 0.5 * p.plate[2]
+    colour = vector(p.plate_rgb)
+    extents = (p.plate[0], p.plate[1], half)
+    _add_solid(solids, PLATE, along(base, UP, half), axes, extents, NONE, colour, colour, 0.0)
+    block = along(along(base, w, p.foot_block_offset), UP, p.foot_block[2])
+    extents, colour = vector(p.foot_block), vector(p.foot_block_rgb)
+    _add_solid(solids, _BOX, block, axes, extents, NONE, colour, colour, 0.0)
+    head = along(base, UP, p.shoulder_height + p.head_rise)
+    tip = along(NONE, w, p.shoulder_offset * p.head_reach)
+    tip = along(tip, UP, p.shoulder_height + 0.5 * p.head_rise)
+    colour = along(NONE, vector(p.plate_rgb), p.head_brightness)
+    _add_rod(solids, head, tip, p.head_radius, u, colour, 0.0)
+    behind, before = along(shoulder, arm, -p.bracket[1]), along(shoulder, arm, p.bracket[2])
+    _add_rod(solids, behind, before, p.bracket[0], w, vector(p.bracket_rgb), 0.0)
+    end = along(centre, arm, -p.half_height)
+    _add_rod(solids, shoulder, end, p.rod_radius, w, vector(p.rod_rgb), 0.0)
+
+
+@njit(error_model="numpy")
+def add_object(solids, p, centre, axes):
+    shape, r, h = int(p.shape), p.radius, p.half_height
+    x_axis, y_axis, z_axis = axes
+    colour, inside = vector(p.object_rgb), vector(p.inside_rgb)
+    if shape == _CROISSANT:
+        back = along(NONE, z_axis, -1.0)  # it bulges towards the arm
+        _add_arc(solids, along(centre, back, -r), y_axis, back, r, 0.72, h, colour)
+        return
+    kind, extents, extra = _REVOLUTION, (r, r, h), (r * r, 0.0, 0.0)
+    if shape == _CUBE:
+        kind = _BOX
+    elif shape == _HEXAGONAL:
+        kind, extra = _SIDES, (6.0, 0.0, 0.0)
+    elif shape == _PYRAMID:
+        kind, extra = _SIDES, (4.0, 0.5 * r / h, 0.0)
+    elif shape == _CONE:
+        k = (0.5 * r / h) ** 2
+        extra = (k * h * h, -2.0 * k * h, k)
+    elif shape == _SPHERE:
+        kind = _BALL
+    elif shape == _TENNIS_BALL:
+        kind = SEAMED_BALL
+    elif shape == _COFFEE_CUP:
+        # A bowl, its foot a third as wide as its rim.
+        kind, extra = _CUP, (2.0 / 3.0 * r * r, 4.0 / 9.0 * r * r / h, -r * r / (9.0 * h * h))
+    elif shape == _BEER_CUP:
+        kind = _CUP
+    _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
+    if kind == _CUP:
+        handle = along(along(centre, x_axis, 0.92 * r), z_axis, 0.2 * h)
+        _add_arc(solids, handle, z_axis, x_axis, 0.5 * h, 1.2, 0.13 * h, colour)
+
+
+@njit(error_model="numpy")
+def hit(kind, o, d, extents, extra):
+    if kind in (_BOX, PLATE):
+        return _hit_box(o, d, extents)
+    if kind == _SIDES:
+        sides = int(extra[0])
+        apothem = extents[0] * (math.sqrt(0.75) if sides == 6 else 1.0)
+        return _hit_sides(o, d, sides, apothem, extents[2], extra[1])
+    if kind in (_REVOLUTION, _CUP):
+        return _hit_revolution(o, d, extra, extents[2], kind == _REVOLUTION)
+    if kind == _CAPSULE:
+        return _hit_capsule(o, d, extents[0], extents[2] - extents[0])
+    return _hit_ball(o, d, extents[0])

@@ -1,0 +1,110 @@
+"""What the latents know of the factors."""
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+from submission.data.dataset import Dataset
+from submission.latents.vae import INACTIVE_KL
+from submission.metrics.dci import factor_importance
+from submission.metrics.grids import GridRepresentations, identity
+from submission.metrics.library import utils
+from submission.runtime.progress import progress_bar
+
+# DCI's fits on the official 10,000 points take most of the scoring; a picture needs fewer.
+IMPORTANCE_POINTS = 2000
+QUANTILES = np.linspace(0.02, 0.98, 9)
+
+
+def active_latents(codes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the latents (n, C) carry something: bool (C,).
+
+    The export holds means and no variances, so the mean KL cannot be had, but a lower bound:
+    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, whose mean is at least half the
+    variance of mu.
+    """
+    return np.asarray(codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL)
+
+
+def mutual_information(
+    grid: GridRepresentations, points: int, batch_size: int
+) -> NDArray[np.float64]:
+    """What MIG looks at: (C, 7), each factor's column divided by that factor's entropy.
+
+    The points are those that MIG draws, the functions are the library's, settings bound by gin.
+    """
+    codes, factors = utils.generate_batch_factor_code(
+        grid, identity, points, np.random.RandomState(0), batch_size
+    )
+    information = utils.discrete_mutual_info(utils.make_discretizer(codes), factors)
+    return np.asarray(information / utils.discrete_entropy(factors))
+
+
+def gbt_importance(grid: GridRepresentations, points: int, batch_size: int) -> NDArray[np.float64]:
+    """What DCI looks at: (C, 7), how much each latent serves boosted trees that read a factor.
+
+    Each factor's column sums to 1. The points are the first of those that DCI draws, and the fits
+    are seeded as in scoring, so with DCI's own number of points this is its own matrix.
+    """
+    x, y = utils.generate_batch_factor_code(
+        grid, identity, points, np.random.RandomState(0), batch_size
+    )
+    matrix = np.zeros((x.shape[0], y.shape[0]))
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        # The test points give accuracies that are not shown: a few of the same will do.
+        fits = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", max_nbytes=None)(
+            joblib.delayed(factor_importance)(i, x, y[i : i + 1], x[:, :9], y[i : i + 1, :9])
+            for i in range(len(y))
+        )
+        for i, column, *_ in progress_bar(
+            iterable=fits, total=len(y), desc=f"importance, {points:,} points", unit=" factors"
+        ):
+            matrix[:, i] = column
+    return matrix
+
+
+def traverse(
+    codes: NDArray[np.float32], active: NDArray[np.bool_], anchor: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each active latent the images nearest to codes that differ from an anchor's in it alone.
+
+    Args:
+        codes: (n, C). active: (C,), which latents are moved and measured in. anchor: a row.
+
+    Returns:
+        rows (A, Q) of the images whose codes are nearest to the anchor's with the one latent at
+        QUANTILES of all its values, and how far they are (A, Q): Euclidean, each latent in units
+        of its standard deviation.
+    """
+    scaled = codes[:, active].astype(np.float64)
+    scaled /= scaled.std(axis=0)
+    latents = scaled.shape[1]
+    if latents == 0:
+        return np.empty((0, len(QUANTILES)), np.int64), np.empty((0, len(QUANTILES)))
+    targets = np.tile(scaled[anchor], (latents, len(QUANTILES), 1))
+    for j in range(latents):
+        targets[j, :, j] = np.quantile(scaled[:, j], QUANTILES)
+    targets = targets.reshape(-1, latents)
+    best = np.full(len(targets), np.inf)
+    rows = np.zeros(len(targets), dtype=np.int64)
+    for begin in range(0, len(scaled), 8192):
+        part = scaled[begin : begin + 8192]
+        # Without the targets' own squares, which decide nothing.
+        distance = (part**2).sum(axis=1)[:, None] - 2 * part @ targets.T
+        nearest = distance.argmin(axis=0)
+        value = distance[nearest, np.arange(len(targets))]
+        rows[value < best] = begin + nearest[value < best]
+        best = np.minimum(best, value)
+    far = np.sqrt(((scaled[rows] - targets) ** 2).sum(axis=1))
+    return rows.reshape(latents, -1), far.reshape(latents, -1)
+
+
+def images_at(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Single images (n, 64, 64, 3) by ascending row; a compressed file is read through for them."""
+    if dataset.offset is not None:
+        return np.array(dataset.array()[rows])
+    found, begin = [], 0
+    for batch in dataset.batches(1024):
+        found.append(batch[rows[(rows >= begin) & (rows < begin + len(batch))] - begin])
+        begin += len(batch)
+    return np.concatenate(found)

@@ -1,0 +1,90 @@
+"""`report`: one run as one HTML file that needs nothing else: did this gin line help, and why.
+
+The page holds its pictures and no script, so it can be mailed, and opened without a network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from submission.data.dataset import Dataset
+from submission.data.factors import FACTOR_NAMES
+from submission.latents.vae import INACTIVE_KL
+from submission.metrics.grids import GridRepresentations
+from submission.metrics.library import dci
+from submission.metrics.picture import NAMES
+from submission.metrics.settings import load_settings
+from submission.report.analysis import (
+    IMPORTANCE_POINTS,
+    QUANTILES,
+    active_latents,
+    gbt_importance,
+    mutual_information,
+)
+from submission.report.comparison import changes, obstacles, score_rows
+from submission.report.figures import curves, histograms, traversals
+from submission.report.runs import Run
+
+
+def page(
+    these: Sequence[Run],
+    baselines: Sequence[Run],
+    dataset: Dataset,
+    codes: NDArray[np.float32],
+    left_out: Sequence[str] = (),
+) -> str:
+    """The report as HTML.
+
+    Args:
+        these: seeds of a run; all but the scores is shown of the first. baselines: of another.
+        dataset: a whole grid.
+        codes: (num_images, C) the first run's means, in data-set order.
+        left_out: names of seeds without scores.
+    """
+    this = these[0]
+    baseline = baselines[0] if baselines else None
+    settings = this.scores["scores"]["settings"]
+    load_settings(quick=this.scores["scores"]["counts"] != "official")
+    grid = GridRepresentations(codes, dataset.factor_sizes)
+    information = mutual_information(grid, settings["mig.num_train"], settings["mig.batch_size"])
+    points = min(settings["dci.num_train"], IMPORTANCE_POINTS)
+    importance = gbt_importance(grid, points, settings["dci.batch_size"])
+    active = active_latents(codes)
+    top_two = np.sort(information, axis=0)[::-1][:2]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        this=this,
+        these=these,
+        baseline=baseline,
+        baselines=baselines,
+        stand_in=dataset.stand_in is not None,
+        names=NAMES,
+        scores=score_rows(these, baselines),
+        left_out=left_out,
+        judged=len(these) > 1 and len(baselines) > 1,
+        obstacles=obstacles(these, baselines),
+        changes=changes(these, baselines) if baselines else [],
+        unknown=[one.name for one in (*these, *baselines) if not one.config],
+        factors=FACTOR_NAMES,
+        active=active.tolist(),
+        inactive_kl=INACTIVE_KL,
+        information=information.tolist(),
+        gaps=(top_two[0] - top_two[1]).tolist(),
+        mig_points=settings["mig.num_train"],
+        importance=importance.tolist(),
+        per_latent=dci.disentanglement_per_code(importance).tolist(),
+        points=points,
+        dci_points=settings["dci.num_train"],
+        curves=curves(this, baseline) if this.losses else None,
+        histograms=histograms(codes, active),
+        traversals=traversals(dataset, codes, active),
+        quantiles=QUANTILES.tolist(),
+        seconds=sum(row["seconds"] for row in this.stages.values()),
+        longest=max((row["seconds"] for row in this.stages.values()), default=0) or 1,
+    )

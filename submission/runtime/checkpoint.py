@@ -1,0 +1,115 @@
+"""Checkpoints: whole or not there, never pickles, and never continued by another run."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from submission.runtime.errors import UserError
+
+
+def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values beside `path` and renames.
+
+    Args:
+        fingerprint: what the run is made of (configuration, data, weights).
+
+    Raises:
+        UserError: it cannot be written, as on a full disk; the one before stays.
+    """
+    beside = path.with_suffix(".tmp")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(state | {"fingerprint": fingerprint}, file)
+            file.flush()
+            # Else a power cut can leave the new name with nothing in it.
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:
+        # torch's writer answers a full disk with a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"{path} could not be written ({cause.strerror}): free disk space or give access "
+            "there; what was saved before is kept"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
+    """What was saved, on `device`; None if there is no checkpoint.
+
+    Raises:
+        UserError: damaged, or made by a run of another fingerprint: it may be days of work, so it
+            is neither continued nor overwritten.
+    """
+    if not path.exists():
+        return None
+    state = _read(path, device)
+    if state.get("fingerprint") != fingerprint:
+        raise UserError(_foreign(path))
+    return state
+
+
+def check_checkpoints(folder: Path, fingerprint: str) -> None:
+    """Looks at every checkpoint in the folder and below, so that hours of other work need not pass
+    before one is refused.
+
+    Args:
+        fingerprint: how the checkpoints' own begin; groups and seeds add their number to it.
+
+    Raises:
+        UserError: as load_checkpoint.
+    """
+    for path in sorted(folder.rglob("checkpoint.pt")):
+        if not str(_read(path, torch.device("cpu")).get("fingerprint")).startswith(fingerprint):
+            raise UserError(_foreign(path))
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        # torch does not compare the archive's checksums; a flipped bit would be trained on.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # both raise whatever the damaged archive leads to
+        raise UserError(_damaged(path)) from error
+    if not isinstance(state, dict):
+        raise UserError(_damaged(path))
+    return state
+
+
+@contextmanager
+def continuing(path: Path) -> Iterator[None]:
+    """Around what takes a checkpoint's state over.
+
+    Raises:
+        UserError: it holds other tensors than are wanted, as one of another version of this code.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} was written by another version of this code: continue with that one, or "
+            "delete it to start again"
+        ) from error
+
+
+def _foreign(path: Path) -> str:
+    return (
+        f"{path} is of another configuration, weights, data, number of seeds or of processes: "
+        "repeat that run's command to continue it, delete it, or choose another folder (--name, "
+        "--out)"
+    )
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged and cannot be continued from: delete it to start again"

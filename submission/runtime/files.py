@@ -1,0 +1,103 @@
+"""Files that are whole or not there: one writer at a time, written beside and renamed."""
+
+import contextlib
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from submission.runtime.errors import UserError
+
+
+@contextmanager
+def locked(
+    path: Path, remedy: str = "wait for it, then repeat this command", wait: bool = False
+) -> Iterator[None]:
+    """Holds an advisory lock on `path`, which the kernel drops with the process, killed or not.
+
+    Args:
+        path: `<what is locked>.lock`, or `.lock` in a folder that is.
+        remedy: what the user can do while another process holds it.
+        wait: until the other one is done, for what takes a moment.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            what = path.parent if path.name == ".lock" else path.with_suffix("")
+            raise UserError(f"another run is working on {what}: {remedy}") from error
+        yield
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place at the end, or is removed after an error.
+
+    Two processes that write the same file, as the cache's, do so one after the other; what a killed
+    one has left half-written is taken over by the next.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    beside = path.with_name(path.name + ".tmp")
+    while True:
+        # Neither "w", which would empty a file that another one is writing, nor "a", in which
+        # nothing can be written again, as numpy does.
+        with open(os.open(beside, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held the lock may have renamed what was opened here: then it must not be touched.
+            if not _is(beside, file):
+                continue
+            try:
+                file.truncate(0)
+                yield file
+                file.flush()
+                os.replace(beside, path)
+            except BaseException:
+                if _is(beside, file):
+                    beside.unlink()
+                raise
+            return
+
+
+def _is(path: Path, file: BinaryIO) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samefile(path, file.fileno())
+    return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file that is either the old or the new one at any moment.
+
+    Raises:
+        UserError: it cannot be written, as on a full disk.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be written ({error.strerror}): free disk space or give access there"
+        ) from error
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows under the first one's keys, as write_text does."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file under its header's names."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,81 @@
+"""Where things are: the challenge's environment variables and their defaults at home."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from submission.runtime.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+PROJECT = PACKAGE.parent
+CONFIGS = PACKAGE / "configs"
+WEIGHTS = PACKAGE / "weights"
+
+
+def home() -> Path:
+    """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (the
+    checkout belongs to somebody else, or is mounted read-only) one in the temporary folder."""
+    if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
+        return Path(os.environ["SUBMISSION_HOME"])
+    scratch = PROJECT / "scratch"
+    if os.access(scratch if scratch.exists() else PROJECT, os.W_OK):
+        return scratch
+    return Path(tempfile.gettempdir()) / f"disentanglement-submission-{os.getuid()}"
+
+
+def data_folder() -> Path:
+    """DISENTANGLEMENT_LIB_DATA: holds `<name>/<name>.npz`."""
+    return Path(os.environ.get("DISENTANGLEMENT_LIB_DATA") or home() / "dataset")
+
+
+def dataset_name() -> str:
+    """AICROWD_DATASET_NAME, by default mpi3d_real."""
+    return os.environ.get("AICROWD_DATASET_NAME") or "mpi3d_real"
+
+
+def run_folder(name: str | None = None) -> Path:
+    """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes.
+
+    Raises:
+        UserError: it cannot be made or written to, or the name is no plain folder name.
+    """
+    output = Path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
+    name = name or os.environ.get("AICROWD_EVALUATION_NAME") or "experiment"
+    if Path(name).name != name or name in (".", ".."):
+        raise UserError(
+            f"the evaluation name {name!r} (AICROWD_EVALUATION_NAME, --name) must be a plain "
+            "folder name without slashes"
+        )
+    folder = output / name
+    try:
+        (folder / "representation" / "results").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the output folder {folder} cannot be written ({error.strerror}): set "
+            "AICROWD_OUTPUT_PATH to one that can"
+        ) from error
+    return folder
+
+
+def cache_folder() -> Path:
+    """SUBMISSION_CACHE, else `cache` in home(): features, shared by runs."""
+    return Path(os.environ.get("SUBMISSION_CACHE") or home() / "cache")
+
+
+def make_folder(folder: Path, remedy: str) -> None:
+    """The folder is there and can be written to, or the user hears of it.
+
+    Raises:
+        UserError: ending in `remedy`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): {remedy}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written: {remedy}")
+
+
+def model_path(folder: Path) -> Path:
+    """Where the scorer looks for a run's exported model."""
+    return folder / "representation" / "pytorch_model.pt"

@@ -1,0 +1,114 @@
+"""Time and peak memory of each stage of a run."""
+
+import contextlib
+import ctypes
+import gc
+import json
+import logging
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from submission.runtime.files import write_text
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stages:
+    """Collects one row per stage: seconds of wall time, peak resident memory in MiB, and how much
+    of it was the process's own (the rest are pages of files, which the system may drop)."""
+
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures what is done inside; the row is kept only if it ends without an error."""
+        gc.collect()  # what the stage before has left is not this one's
+        give_back()
+        _reset_peak()
+        started = time.monotonic()
+        log.info("%s ...", name)
+        with _own_peak() as own:
+            yield
+        seconds, peak = time.monotonic() - started, peak_mib()
+        self.rows[name] = {
+            "seconds": round(seconds, 1), "peak_mib": round(peak), "own_mib": round(max(own)),
+        }  # fmt: skip
+        log.info("%s: %.1f s, peak memory %.0f MiB, its own %.0f", name, seconds, peak, max(own))
+
+    def table(self) -> str:
+        """The rows as aligned text."""
+        lines = [f"{'stage':<24}{'time':>10}{'peak memory':>16}"]
+        for name, row in self.rows.items():
+            minutes, seconds = divmod(round(row["seconds"]), 60)
+            lines.append(f"{name:<24}{minutes:>6}:{seconds:02d} {row['peak_mib']:>12,.0f} MiB")
+        total = round(sum(row["seconds"] for row in self.rows.values()))
+        lines.append(f"{'in all':<24}{total // 60:>6}:{total % 60:02d}")
+        return "\n".join(lines)
+
+    def read(self, path: Path) -> None:
+        """Takes the rows of an earlier run as they were written; none if there is no such file."""
+        with contextlib.suppress(OSError, ValueError):
+            self.rows = json.loads(path.read_text()) | self.rows
+
+    def write(self, path: Path) -> None:
+        """The rows as JSON; written beside and renamed."""
+        write_text(path, json.dumps(self.rows, indent=2) + "\n")
+
+
+def give_back() -> None:
+    """Gives memory that was freed back to the system, from the middle of the heap, too."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
+
+
+def _reset_peak() -> None:
+    """Sets the kernel's high-water mark back to the present, so that stages can be told apart."""
+    # Not Linux, or not allowed: the peak is then the process's so far.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextmanager
+def _own_peak() -> Iterator[list[float]]:
+    """Keeps [MiB now, most seen] of anonymous memory; the kernel has no high-water mark of it."""
+    seen = [own_mib(), 0.0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            seen[1] = max(seen[1], own_mib())
+
+    thread = threading.Thread(target=watch, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+        seen[0] = max(seen[0], own_mib())
+
+
+def own_mib() -> float:
+    """Memory of this process, in MiB, that the system cannot drop: what no file stands behind."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process since the last reset, in MiB (mapped files count)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,112 @@
+"""The local leaderboard: one row per evaluated tag, failures included, in one JSON file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from submission.data.dataset import Dataset
+from submission.data.factors import SIZES_BY_COUNT
+from submission.metrics.settings import METRICS, PAPER
+from submission.runtime.errors import UserError
+from submission.runtime.files import locked, write_text
+
+Row = dict[str, Any]
+_TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
+
+
+def read(path: Path) -> list[Row]:
+    """The rows, oldest first; none if there is no file.
+
+    Raises:
+        UserError: the file is not one that `append` wrote.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise TypeError
+        for row in rows:
+            _ = row["tag"], row["commit"], row["status"], row["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no leaderboard: name another --leaderboard file") from error
+    return rows
+
+
+def append(path: Path, row: Row) -> list[Row]:
+    """Adds a row and returns all; the file is the old or the new one at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(path.name + ".lock"), wait=True):
+        rows = [*read(path), row]
+        write_text(path, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+    return rows
+
+
+def data_key(dataset: Dataset, counts: str) -> dict[str, Any]:
+    """What two rows must share to be ranked together."""
+    return {
+        "name": dataset.name,
+        "stand_in": dataset.stand_in is not None,
+        "factor_sizes": list(dataset.factor_sizes),
+        "counts": counts,
+    }
+
+
+def table(rows: list[Row], data: dict[str, Any]) -> str:
+    """The rows of one data set as text: scores, rank per metric (1 is best), mean rank.
+
+    Args:
+        rows: of any data sets; those of `data` are shown.
+        data: as `data_key` made it. On the official data set of a paper's column, under official
+            settings, the paper's row is ranked along; on a stand-in it never is.
+    """
+    here = [row for row in rows if row["data"] == data]
+    # A tag that was evaluated twice competes with its latest result only.
+    ranked = list({row["tag"]: row for row in here if row["status"] == "ok"}.values())
+    entries = [(row["tag"], row["commit"][:10], row["scores"]) for row in ranked]
+    if paper := _paper(data):
+        entries.append(("paper, arXiv 2002.12356", "", paper))
+    ranks = {
+        m: [1 + sum(other[m] > scores[m] for *_, other in entries) for *_, scores in entries]
+        for m in METRICS
+    }
+    means = [sum(ranks[m][i] for m in METRICS) / len(METRICS) for i in range(len(entries))]
+    lines = [["tag", "commit", *(_TITLES[m] for m in METRICS), "mean rank"]]
+    for i in sorted(range(len(entries)), key=means.__getitem__):
+        tag, commit, scores = entries[i]
+        cells = [f"{scores[m]:.3f} ({ranks[m][i]})" for m in METRICS]
+        lines.append([tag, commit, *cells, f"{means[i]:.2f}"])
+    failed = [row for row in here if row["status"] != "ok"]
+    kind = "a rendered STAND-IN for " if data["stand_in"] else ""
+    grid = " x ".join(map(str, data["factor_sizes"]))
+    text = [f"Local leaderboard on {kind}{data['name']}{'; NOT MPI3D' if kind else ''} ({grid})."]
+    if data["counts"] != "official":
+        text.append("Metric settings: QUICK; comparable with no other numbers.")
+    text.append("Score (rank) per metric; the mean of the ranks decides.")
+    text += ["", *_aligned(lines)] if entries else ["", "No submission has been scored yet."]
+    if failed:
+        text += ["", "Failed:"]
+        text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in failed]
+    return "\n".join(text) + "\n"
+
+
+def _paper(data: dict[str, Any]) -> dict[str, float] | None:
+    domain, images = {
+        "mpi3d_real": ("real", 1_036_800),
+        "mpi3d_real_complex": ("complex", 460_800),
+    }.get(data["name"], ("", 0))
+    whole = tuple(data["factor_sizes"]) == SIZES_BY_COUNT.get(images)
+    if data["stand_in"] or data["counts"] != "official" or not whole:
+        return None
+    return PAPER[domain]
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]

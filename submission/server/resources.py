@@ -1,0 +1,91 @@
+"""Memory and hours that a submission would take, from a few batches."""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gin
+import numpy as np
+import torch
+
+from submission.data.dataset import find_file, open_file
+from submission.data.factors import SIZES_BY_COUNT
+from submission.features.extraction import extract_features
+from submission.features.extractor import FEATURE_SIZE
+from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.latents.training import train_vae
+from submission.pipeline.memory_plan import plan
+from submission.runtime import paths
+from submission.runtime.config import asks_for_groups, load_config, refuse_unfit
+from submission.runtime.device import pick_device
+from submission.runtime.errors import UserError
+from submission.runtime.limits import Limit, mib
+from submission.server.preflight import Check
+
+IMAGES_BY_NAME = {"mpi3d_real_complex": min(SIZES_BY_COUNT)}
+
+
+def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
+    load_config(args.config, args.bindings)
+    refuse_unfit()
+    device = pick_device("auto")
+    dataset_name = args.dataset or paths.dataset_name()
+    known, file = find_file(args.data or paths.data_folder(), dataset_name)
+    if file:
+        count = open_file(file, known).num_images
+        what = f"{known}, {count:,} images"
+    elif args.data:
+        raise UserError(f"no file of {known} in {args.data}: place it there, or leave out --data")
+    else:
+        count = IMAGES_BY_NAME.get(known, max(SIZES_BY_COUNT))
+        what = f"{known} at its official {count:,} images"
+    what += f", {args.config.name}"
+    try:
+        planned = plan(count, limit, device)
+        detail = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
+        yield Check("memory", True, detail)
+    except UserError as error:
+        problem, _, remedy = str(error).rpartition(": ")
+        yield Check("memory", False, problem, remedy)
+    try:
+        hours = _hours(count, device)
+    except UserError as error:  # weights that cannot be read
+        yield Check("time", False, f"not measured ({error})", "mend that first")
+        return
+    detail = (
+        f"{hours:,.1f} of {args.hours:g} hours expected on this machine's {device.type}, "
+        f"extrapolated from a few batches ({what})"
+    )
+    remedy = "" if hours <= args.hours else "a GPU, fewer train_vae.epochs, or another --config"
+    yield Check("time", hours <= args.hours, detail, remedy)
+
+
+def _hours(count: int, device: torch.device) -> float:
+    """Hours of features and VAE for `count` images, from a few batches through the real code."""
+    batch = gin.query_parameter("extract_features.batch_size")
+    rows = gin.query_parameter("train_vae.batch_size")
+    extractor = load_extractor(SHIPPED_WEIGHTS)
+    with tempfile.TemporaryDirectory(prefix="submission-check-") as name:
+        folder = Path(name)
+        images = np.random.default_rng(0).integers(0, 256, (3 * batch, 64, 64, 3), dtype=np.uint8)
+        seconds = []
+        for number in (1, 3):  # the difference leaves out what is done once
+            path = folder / f"{number}.npz"
+            np.savez(path, images=images[: number * batch])
+            dataset = open_file(path, "measured", any_count=True)
+            started = time.monotonic()
+            features = path.with_suffix(".npy")
+            extract_features(dataset, extractor, features, device, progress=False)
+            seconds.append(time.monotonic() - started)
+        extraction = max(seconds[1] - seconds[0], 0) / (2 * batch)
+        spread = torch.rand(5 * rows, FEATURE_SIZE, device=device)
+        train_vae(spread, folder, "measured", epochs=1, progress=False)
+        line = (folder / "losses.csv").read_text().splitlines()[-1]
+        step = float(line.rpartition(",")[2]) / 5
+    steps = gin.query_parameter("train_vae.epochs") * count / rows
+    if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
+        steps *= gin.query_parameter("train_groups.groups")
+        steps *= gin.query_parameter("train_groups.starts")
+    return (extraction * count + step * steps) / 3600

@@ -1,0 +1,219 @@
+"""The run of a submission: in a container as the server does it, or in a clone on this machine."""
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from submission.data.dataset import Dataset
+from submission.runtime.errors import UserError
+from submission.runtime.limits import parse_bytes
+from submission.runtime.usage import Stages
+from submission.server.grader import Events, grader
+from submission.server.memory_group import memory_group
+
+IMAGE = "submission-evaluate"
+
+
+@dataclass
+class Failure(Exception):
+    """A submission failed: `kind` in two words, `reason` in a sentence."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: its arguments, data set, and the folder that keeps its log and results."""
+
+    args: argparse.Namespace
+    dataset: Dataset
+    data_md5: str
+    folder: Path
+    log: IO[bytes]
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def name(self) -> str:
+        return str(self.args.tag).replace("/", "_")
+
+    def logged(self, command: list[str], **options: Any) -> int:
+        """Runs a command, its output to the log; returns its exit code."""
+        self.log.write(f"\n$ {' '.join(command)}\n".encode())
+        self.log.flush()
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, check=False,
+            **options,
+        ).returncode  # fmt: skip
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine answers here."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+def challenge_environment(
+    evaluation: Evaluation, data: str, output: str, redis: str, port: int
+) -> dict[str, str]:
+    """What the server sets. `data` and `output` are folders as the submission sees them."""
+    return {
+        "AICROWD_IS_GRADING": "True",
+        "AICROWD_DATASET_NAME": evaluation.dataset.name,
+        "AICROWD_EVALUATION_NAME": evaluation.name,
+        "AICROWD_OUTPUT_PATH": output,
+        "AICROWD_REDIS_HOST": redis,
+        "AICROWD_REDIS_PORT": str(port),
+        "DISENTANGLEMENT_LIB_DATA": data,
+    }
+
+
+def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
+    args = evaluation.args
+    image_id = evaluation.folder / "image"
+    build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
+    for argument in args.build_arg:
+        build += ["--build-arg", argument]
+    if args.build_network:
+        build += ["--network", args.build_network]
+    with stages.stage("build"):
+        code = evaluation.logged([*build, str(evaluation.clone)])
+        if code != 0:
+            raise Failure("build error", f"docker build failed with exit code {code}")
+    image = image_id.read_text().strip()
+    name = f"submission-evaluate-{os.getpid()}"
+    with _internal_network(name) as gateway, grader(gateway, evaluation.folder) as (port, events):
+        environment = challenge_environment(evaluation, "/data", "/output", gateway, port)
+        data = evaluation.dataset.path.resolve()
+        memory = str(parse_bytes(args.memory))
+        command = [
+            "docker", "run", "--name", name, "--network", name, "--log-driver", "none",
+            "--memory", memory, "--memory-swap", memory,
+            "--security-opt", "no-new-privileges",
+            "--mount", _fields(
+                "type=bind", f"source={data}", "readonly",
+                f"target=/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz",
+            ),
+            "--mount", _fields("type=bind", f"source={evaluation.output}", "target=/output"),
+            *(["--gpus", args.gpus] if args.gpus else []),
+            *(word for item in environment.items() for word in ("--env", "=".join(item))),
+            image,
+        ]  # fmt: skip
+        try:
+            with stages.stage("run"):
+                code = evaluation.logged(command, timeout=args.hours * 3600)
+        except subprocess.TimeoutExpired as error:
+            raise Failure("time out", f"killed after {args.hours:g} hours") from error
+        finally:
+            said = _docker("inspect", "--format", "{{json .State}}", name).stdout
+            state = json.loads(said) if said.strip() else {}
+            _docker("rm", "--force", "--volumes", name)
+    if code == 125 and state.get("Status") in (None, "created"):  # Docker's own: there was no run
+        log = evaluation.folder / "log.txt"
+        lines = log.read_text(errors="replace").splitlines()
+        reasons = [line for line in lines if line.startswith("docker: ")] or ["it gives no reason"]
+        raise UserError(
+            f"Docker could not start the run ({reasons[-1].removeprefix('docker: ')}): see {log}"
+        )
+    killed = code != 0 and state.get("OOMKilled", False)
+    _judge(evaluation, code, killed, events)
+
+
+def _fields(*fields: str) -> str:
+    """One line of CSV, which is what --mount takes: a path may have a comma."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def _internal_network(name: str) -> Iterator[str]:
+    """A Docker network without a way out; yields the address this machine has in it."""
+    made = _docker("network", "create", "--internal", name)
+    if made.returncode != 0:
+        raise UserError(f"Docker makes no network: {made.stderr.strip()}")
+    try:
+        inspected = json.loads(_docker("network", "inspect", name).stdout)
+        yield str(inspected[0]["IPAM"]["Config"][0]["Gateway"])
+    finally:
+        _docker("network", "rm", name)
+
+
+def run_here(evaluation: Evaluation, stages: Stages) -> None:
+    """The run without a container: fresh clone, packages through its own prepare.sh."""
+    args = evaluation.args
+    dropped = ("AICROWD", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    kept["SUBMISSION_HOME"] = str(evaluation.clone / "scratch")
+    if (evaluation.clone / "prepare.sh").exists():
+        with stages.stage("build"):
+            prepare = ["bash", "-euc", "source ./prepare.sh; prepare requirements.lock"]
+            if evaluation.logged(prepare, cwd=evaluation.clone, env=kept) != 0:
+                raise Failure("build error", "prepare.sh could not install requirements.lock")
+    if not os.access(evaluation.clone / "run.sh", os.X_OK):
+        raise Failure("build error", "the tag has no executable run.sh")
+    host = "127.0.0.1"
+    with (
+        memory_group(parse_bytes(args.memory)) as group,
+        grader(host, evaluation.folder) as (port, events),
+    ):
+        if group is None:
+            print("the memory limit is not enforced: this user may not make a control group here")
+        data = evaluation.folder / "data" / evaluation.dataset.name
+        data.mkdir(parents=True)
+        (data / f"{evaluation.dataset.name}.npz").symlink_to(evaluation.dataset.path.resolve())
+        environment = kept | challenge_environment(
+            evaluation, str(data.parent), str(evaluation.output), host, port
+        )
+        enter = 'echo $$ >"$0"; exec ./run.sh'
+        with stages.stage("run"):
+            process = subprocess.Popen(
+                ["sh", "-ec", enter, str(group.procs if group else os.devnull)],
+                cwd=evaluation.clone, env=environment, stdin=subprocess.DEVNULL,
+                stdout=evaluation.log, stderr=evaluation.log, start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = process.wait(args.hours * 3600)
+            except subprocess.TimeoutExpired as error:
+                raise Failure("time out", f"killed after {args.hours:g} hours") from error
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        killed = code != 0 and group is not None and group.killed()
+    _judge(evaluation, code, killed, events)
+
+
+def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> None:
+    """Raises Failure unless the run ended well; says what the grader heard."""
+    heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
+    print(f"the grader heard: {heard or 'nothing'}")
+    if killed:
+        raise Failure("killed for memory", f"killed for using more than {evaluation.args.memory}")
+    if code != 0:
+        raise Failure("run failed", f"run.sh ended with exit code {code}")
+    if "submit" not in events.named():
+        print("it never said `submit`, which the server may wait for")

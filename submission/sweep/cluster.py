@@ -1,0 +1,121 @@
+"""Jobs on Ray, on this machine or on a cluster."""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from submission.runtime import signals
+from submission.runtime.errors import UserError, first_line
+from submission.runtime.progress import progress_bar
+from submission.sweep.job import Job, scores_of, work
+
+_INSTALL = ".venv/bin/pip install --no-deps -r requirements-sweep.lock"
+_TEMPORARY = 30  # characters of a path below which Ray's sockets can be
+
+
+def import_ray() -> Any:
+    # Before Ray's import, and for all that it starts: it would report the use of it.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise UserError(
+            f"a sweep needs Ray, which is an optional extra: run `{_INSTALL}`"
+        ) from error
+
+
+def on_ray(ray: Any, args: argparse.Namespace, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    """Runs the jobs, as many at a time as there are cores for; yields each when it has ended, and
+    why it failed.
+
+    Raises:
+        UserError: no cluster at the address, or none of its nodes can hold a job.
+        Stopped: a signal came; the jobs have saved what they had.
+    """
+    # Ray's logs and sockets, gone when it is. A socket's path may have 107 characters, of which
+    # Ray takes 75; TMPDIR can be longer than the rest, as schedulers' are.
+    own = tempfile.gettempdir()
+    parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", dir=parent, ignore_cleanup_errors=True
+    ) as temporary:
+        try:
+            _start(ray, args, temporary)
+            remote = ray.remote(num_cpus=args.cpus, num_gpus=args.gpus, max_retries=0)(work)
+            bar = progress_bar(total=len(todo), desc="jobs", unit=" jobs", smoothing=0)
+            # After Ray's start, which takes SIGTERM for itself.
+            with signals.stoppable(), signals.held(), bar:
+                pending = {remote.remote(job): job for job in todo}
+                while pending:
+                    done, _ = ray.wait(list(pending), timeout=0)
+                    for reference in done:
+                        job = pending.pop(reference)
+                        bar.update()
+                        yield job, _outcome(ray, reference)
+                    if number := signals.asked():
+                        _cancel(ray, list(pending))
+                        left = f"{len(pending)} of {len(todo)} jobs are left"
+                        signals.stop(number, f"{left}, those that were running have saved")
+                    if sys.stderr.isatty():
+                        bar.refresh()
+                    if not done:
+                        time.sleep(0.5)
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any, args: argparse.Namespace, temporary: str) -> None:
+    if args.address:
+        try:
+            ray.init(args.address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"no Ray cluster can be joined at {args.address} ({first_line(error)}): start one "
+                "with `ray start --head`, or leave out --address"
+            ) from error
+    else:
+        try:
+            # Next to nothing passes through the object store: about the least that Ray takes.
+            ray.init(
+                "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+                object_store_memory=80 << 20, _temp_dir=temporary,
+            )  # fmt: skip
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"Ray cannot be started here ({first_line(error)}): name another folder for its "
+                "sockets in TMPDIR, or give it more memory"
+            ) from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(n.get("CPU", 0) >= args.cpus and n.get("GPU", 0) >= args.gpus for n in nodes):
+        raise UserError(
+            f"no node has the {args.cpus} cores and {args.gpus:g} GPUs that one job asks for: "
+            "lower --cpus or --gpus"
+        )
+
+
+def _outcome(ray: Any, reference: Any) -> str:
+    try:
+        return str(ray.get(reference))
+    except ray.exceptions.RayTaskError as error:  # of `work` itself, as on a full disk
+        return first_line(error.cause)
+    except ray.exceptions.RayError as error:  # the worker or its node is gone
+        return first_line(error)
+
+
+def _cancel(ray: Any, references: list[Any]) -> None:
+    """Ends what runs, as SIGTERM does, and waits for it."""
+    for reference in references:
+        ray.cancel(reference)
+    ray.wait(references, num_returns=len(references), timeout=60)
+
+
+def sentence(job: Job, reason: str) -> str:
+    if reason:
+        return f"{job.folder.name} failed: {reason} (log: {job.log})"
+    scores = scores_of(job)
+    return f"{job.folder.name}: done in {scores['seconds'] if scores else 0:,.0f} s"

@@ -1,0 +1,87 @@
+"""sweep.csv and sweep.txt."""
+
+import statistics
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from submission.data.dataset import Dataset
+from submission.metrics.settings import METRICS
+from submission.runtime.files import write_csv, write_text
+from submission.sweep.job import Job, scores_of
+
+_TITLES = {
+    "factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG", "sum": "sum",
+}  # fmt: skip
+_COLUMNS = (*METRICS, "sum")
+
+
+def write_report(
+    out: Path, jobs: Sequence[Job], failed: dict[str, str], dataset: Dataset, quick: bool
+) -> None:
+    """Writes sweep.csv and sweep.txt from what the jobs' folders hold.
+
+    Args:
+        jobs: all of this sweep, done or not; other folders below `out` do not count.
+        failed: name of a job's folder: why it failed.
+        quick: the metrics' counts are lowered.
+    """
+    scores = {job.folder.name: scores_of(job) for job in jobs}
+    data = f"stand-in for {dataset.name}, NOT MPI3D" if dataset.stand_in else dataset.name
+    rows = []
+    for job in jobs:
+        found = scores[job.folder.name]
+        numbers = _numbers(found["scores"]["headline"]) if found else {}
+        status = "scored" if found else "failed" if job.folder.name in failed else "not done"
+        rows.append(
+            {"config": job.config, "seed": job.seed, "status": status, "data": data,
+             "counts": "quick" if quick else "official"}
+            | {name: numbers.get(name, "") for name in _COLUMNS}
+            | {"seconds": round(found["seconds"], 1) if found else ""}
+        )  # fmt: skip
+    write_csv(out / "sweep.csv", rows)
+    text = [f"Measured on: {dataset.description}."]
+    text.append(
+        "Metric settings: QUICK, not the official counts; comparable with no other numbers."
+        if quick
+        else "Metric settings: official (the server's)."
+    )
+    text.append("Mean +- standard deviation over the seeds that are scored (n-1 in its divisor).")
+    text += [f"{name} failed: {reason}" for name, reason in failed.items()]
+    wrapped = [part for line in text for part in textwrap.wrap(line, 100, subsequent_indent="  ")]
+    write_text(out / "sweep.txt", "\n".join([*_table(jobs, scores), "", *wrapped]) + "\n")
+
+
+def _numbers(headline: dict[str, float]) -> dict[str, float]:
+    """The scores, and their sum if all five are there."""
+    whole = all(name in headline for name in METRICS)
+    return headline | ({"sum": sum(headline[m] for m in METRICS)} if whole else {})
+
+
+def _table(jobs: Sequence[Job], scores: dict[str, dict[str, Any] | None]) -> list[str]:
+    lines = [["configuration", "seeds", *(_TITLES[name] for name in _COLUMNS)]]
+    ideal: dict[str, float] = {}
+    for config in dict.fromkeys(job.config for job in jobs):
+        mine = [scores[job.folder.name] for job in jobs if job.config == config]
+        found = [each for each in mine if each]
+        numbers = [_numbers(each["scores"]["headline"]) for each in found]
+        cells = [_spread([each[name] for each in numbers if name in each]) for name in _COLUMNS]
+        lines.append([config, f"{len(found)} of {len(mine)}", *cells])
+        if found and found[0]["ideal_code"]:
+            ideal = _numbers(found[0]["ideal_code"]["headline"])
+    if ideal:
+        cells = [f"{ideal[name]:.3f}" if name in ideal else "-" for name in _COLUMNS]
+        lines.append(["ideal code, same grid", "", *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} +- {statistics.stdev(values):.3f}" if len(values) > 1 else mean
