@@ -9,10 +9,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
+from submission.metrics.settings import TITLES
 from submission.runtime.files import replacing
 
 matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
-NAMES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
 
 def draw_run(folder: Path) -> None:
@@ -37,7 +37,7 @@ def draw_run(folder: Path) -> None:
 
 def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:
     data = scores["data"]
-    shown = [name for name in NAMES if name in scores["scores"]["headline"]]
+    shown = [name for name in TITLES if name in scores["scores"]["headline"]]
     places = np.arange(len(shown))
     columns = {
         "this run" + (" (stand-in)" if data["stand_in"] else ""): scores["scores"]["headline"],
@@ -54,7 +54,7 @@ def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:
         bars = axis.bar(places + 0.27 * (i - 1), heights, 0.25, label=label, **styles[i])
         if i == 0:
             axis.bar_label(bars, fmt="%.2f", fontsize=7)
-    axis.set_xticks(places, [NAMES[name] for name in shown])
+    axis.set_xticks(places, [TITLES[name] for name in shown])
     axis.set_ylim(0, 1.32)
     axis.set_yticks(np.linspace(0, 1, 6))
     axis.legend(fontsize=7, loc="upper right", frameon=False)

@@ -9,8 +9,9 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, Result
+from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, TITLES, Result
 from submission.runtime.files import write_text
+from submission.runtime.text import aligned
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,9 @@ def format_table(result: Result, context: Context) -> str:
     """The scores as plain text of at most 100 columns, beside the ideal code's and the paper's."""
     reference = "complex" if context.domain == "complex" else "real"
     ideal = context.ideal["headline"] if context.ideal else {}
-    names = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
     columns = [result["headline"], ideal, PAPER[reference]]
     shown = [metric for metric in METRICS if metric in result["headline"]]
-    rows = [[names[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
+    rows = [[TITLES[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
     if len(shown) == len(METRICS):
         sums = (f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)
         rows.append(["sum", *sums])
@@ -56,12 +56,6 @@ def format_table(result: Result, context: Context) -> str:
         ["metric", "this run", "ideal code", "paper"],
         ["", this_run[:24], "same grid", f"{paper_set}, full grid"],
     ]
-    widths = [max(len(row[i]) for row in head + rows) for i in range(4)]
-
-    def line(row: list[str]) -> str:
-        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        return "   ".join([row[0].ljust(widths[0]), *cells])
-
     grid = " x ".join(str(size) for size in context.factor_sizes)
     same_kind = not context.stand_in and context.domain == reference
     caption = [
@@ -77,8 +71,9 @@ def format_table(result: Result, context: Context) -> str:
             else "a different data set from this run's, given for orientation only."
         ),
     ]
-    rule = "-" * len(line(head[0]))
-    table = [*map(line, head), rule, *map(line, rows), rule]
+    lines = aligned([*head, *rows], gap="   ")
+    rule = "-" * max(map(len, lines))
+    table = [*lines[:2], rule, *lines[2:], rule]
     wrapped = [
         part for text in caption for part in textwrap.wrap(text, 100, subsequent_indent="  ")
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from submission.metrics.picture import NAMES
+from submission.metrics.settings import TITLES
 from submission.report.runs import Run
 
 
@@ -22,7 +22,7 @@ def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str,
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
     paper = these[0].scores["paper"]["headline"]
     rows = []
-    for metric, name in {**NAMES, "sum": "sum"}.items():
+    for metric, name in {**TITLES, "sum": "sum"}.items():
         new, old = (_values(side, metric) for side in (these, baselines))
         if new:
             rows.append({
@@ -36,7 +36,7 @@ def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str,
 
 def _value(headline: dict[str, float], metric: str) -> float | None:
     if metric == "sum":
-        return sum(headline.values()) if headline.keys() >= NAMES.keys() else None
+        return sum(headline.values()) if headline.keys() >= TITLES.keys() else None
     return headline.get(metric)
 
 

@@ -15,8 +15,7 @@ from submission.data.factors import FACTOR_NAMES
 from submission.latents.vae import INACTIVE_KL
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.library import dci
-from submission.metrics.picture import NAMES
-from submission.metrics.settings import load_settings
+from submission.metrics.settings import TITLES, load_settings
 from submission.report.analysis import (
     IMPORTANCE_POINTS,
     QUANTILES,
@@ -64,7 +63,7 @@ def page(
         baseline=baseline,
         baselines=baselines,
         stand_in=dataset.stand_in is not None,
-        names=NAMES,
+        names=TITLES,
         scores=score_rows(these, baselines),
         left_out=left_out,
         judged=len(these) > 1 and len(baselines) > 1,

@@ -6,12 +6,12 @@ from typing import Any
 
 from submission.data.dataset import Dataset
 from submission.data.factors import SIZES_BY_COUNT
-from submission.metrics.settings import METRICS, PAPER
+from submission.metrics.settings import METRICS, PAPER, TITLES
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked, write_text
+from submission.runtime.text import aligned
 
 Row = dict[str, Any]
-_TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
 
 def read(path: Path) -> list[Row]:
@@ -71,7 +71,7 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
         for m in METRICS
     }
     means = [sum(ranks[m][i] for m in METRICS) / len(METRICS) for i in range(len(entries))]
-    lines = [["tag", "commit", *(_TITLES[m] for m in METRICS), "mean rank"]]
+    lines = [["tag", "commit", *(TITLES[m] for m in METRICS), "mean rank"]]
     for i in sorted(range(len(entries)), key=means.__getitem__):
         tag, commit, scores = entries[i]
         cells = [f"{scores[m]:.3f} ({ranks[m][i]})" for m in METRICS]
@@ -83,7 +83,7 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
     if data["counts"] != "official":
         text.append("Metric settings: QUICK; comparable with no other numbers.")
     text.append("Score (rank) per metric; the mean of the ranks decides.")
-    text += ["", *_aligned(lines)] if entries else ["", "No submission has been scored yet."]
+    text += ["", *aligned(lines, left=2)] if entries else ["", "No submission has been scored yet."]
     if failed:
         text += ["", "Failed:"]
         text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in failed]
@@ -99,14 +99,3 @@ def _paper(data: dict[str, Any]) -> dict[str, float] | None:
     if data["stand_in"] or data["counts"] != "official" or not whole:
         return None
     return PAPER[domain]
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from submission.data.dataset import Dataset
-from submission.metrics.settings import METRICS
+from submission.metrics.settings import METRICS, TITLES
 from submission.runtime.files import write_csv, write_text
+from submission.runtime.text import aligned
 from submission.sweep.job import Job, scores_of
 
-_TITLES = {
-    "factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG", "sum": "sum",
-}  # fmt: skip
 _COLUMNS = (*METRICS, "sum")
 
 
@@ -60,7 +58,7 @@ def _numbers(headline: dict[str, float]) -> dict[str, float]:
 
 
 def _table(jobs: Sequence[Job], scores: dict[str, dict[str, Any] | None]) -> list[str]:
-    lines = [["configuration", "seeds", *(_TITLES[name] for name in _COLUMNS)]]
+    lines = [["configuration", "seeds", *(TITLES.get(name, name) for name in _COLUMNS)]]
     ideal: dict[str, float] = {}
     for config in dict.fromkeys(job.config for job in jobs):
         mine = [scores[job.folder.name] for job in jobs if job.config == config]
@@ -73,11 +71,7 @@ def _table(jobs: Sequence[Job], scores: dict[str, dict[str, Any] | None]) -> lis
     if ideal:
         cells = [f"{ideal[name]:.3f}" if name in ideal else "-" for name in _COLUMNS]
         lines.append(["ideal code, same grid", "", *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
+    return aligned(lines)
 
 
 def _spread(values: list[float]) -> str:
