@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from submission.runtime.device import fast_cpu
-
-PROJECT = Path(__file__).parent.parent
+from submission.runtime.paths import PROJECT
 
 CPU = torch.device("cpu")
 

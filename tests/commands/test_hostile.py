@@ -34,8 +34,8 @@ from submission.runtime import paths
 from submission.runtime.checkpoint import load_checkpoint, save_checkpoint
 from submission.runtime.config import _PARAMETERS, CONFIGS, load_config
 from submission.runtime.errors import UserError
+from submission.runtime.paths import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 SIZES = (1, 1, 1, 1, 1, 2, 2)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
 HTML = b"<!DOCTYPE html>\n<html><title>503 Service Unavailable</title></html>\n" * 20
@@ -768,6 +768,6 @@ def test_a_damaged_checkpoint_is_refused_or_read_as_it_was(
 
 
 def test_the_readme_counts_them() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (PROJECT / "README.md").read_text()
     assert len({row.kind for row in ROWS}) == 8
     assert f"holds {len(ROWS)} bad inputs of eight kinds" in readme

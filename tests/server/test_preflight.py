@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from submission.runtime.paths import PROJECT
 from submission.server.preflight import conda_pins, lock_pins
 
-PROJECT = Path(__file__).parent.parent
 TAG = "submission-v1"
 WEIGHTS = "submission/weights/vgg19_bn_agg.safetensors"
 

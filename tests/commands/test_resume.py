@@ -26,8 +26,8 @@ from submission.latents.training import train_vae
 from submission.runtime import signals
 from submission.runtime.config import load_config
 from submission.runtime.files import write_text
+from submission.runtime.paths import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 COUNT, BATCH, EPOCHS = 32, 4, 30
 SIZES = (2, 2, 2, 2, 2, 1, 1)
 HEADER, ROW = 128, 512 * 4  # bytes of the feature file's npy header, and of a row

@@ -18,7 +18,8 @@ import pytest
 import torch
 from patches import write_patches
 
-PROJECT = Path(__file__).parent.parent
+from submission.runtime.paths import PROJECT
+
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 
 # Everything small: the subject is the run, not the representation.

@@ -22,11 +22,11 @@ from patches import write_patches
 from submission.commands.sweep import add_arguments
 from submission.data.dataset import Dataset, open_dataset
 from submission.runtime.errors import UserError
+from submission.runtime.paths import PROJECT
 from submission.sweep.job import Job, scores_of, work
 from submission.sweep.plan import check, own_copy, plan_jobs
 from submission.sweep.table import write_report
 
-PROJECT = Path(__file__).parent.parent
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 SMALL = """
 Extractor.aggregation = "learned"

@@ -36,10 +36,9 @@ from submission.render.rig import COLUMNS, FACTOR_NAMES
 from submission.render.scene import factor_sizes, parameters
 from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
-from submission.runtime.paths import WEIGHTS
+from submission.runtime.paths import PROJECT, WEIGHTS
 
 CPU = torch.device("cpu")
-PROJECT = Path(__file__).parents[1]
 # Both looks of the simulator in official form, two positions of one axis: 1,296 images each.
 SIZES = (6, 6, 2, 3, 3, 2, 1)
 COUNT = 1296

@@ -16,8 +16,8 @@ import torch
 from test_evaluate import data, git  # noqa: F401 (data is a fixture)
 
 from submission.__main__ import main
+from submission.runtime.paths import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 IMAGE = "submission-test"
 BUILD = [*(["--build-arg", f"BASE={base}"] if (base := os.environ.get("SUBMISSION_BASE")) else [])]
 NETWORK = os.environ.get("SUBMISSION_BUILD_NETWORK")

@@ -30,10 +30,10 @@ from submission.report.analysis import (
 )
 from submission.report.comparison import _interval, obstacles
 from submission.report.runs import read_run
+from submission.runtime.paths import PROJECT
 
 from disentanglement_lib.evaluation.metrics import dci, mig, utils  # isort: skip
 
-PROJECT = Path(__file__).resolve().parent.parent
 SIZES = (3, 2, 2, 2, 2, 3, 2)
 FACTORS = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
 # Elements that HTML closes by itself.

@@ -17,9 +17,9 @@ import torch
 from patches import write_patches
 
 from submission.__main__ import main
+from submission.runtime.paths import PROJECT
 from submission.server.leaderboard import append, table
 
-PROJECT = Path(__file__).parent.parent
 Evaluate = Callable[..., tuple[int, dict[str, Any]]]
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 

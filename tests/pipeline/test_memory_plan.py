@@ -22,9 +22,9 @@ from submission.pipeline.memory_plan import plan
 from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, memory_cgroups, memory_limit, parse_bytes
+from submission.runtime.paths import PROJECT
 
 CPU = torch.device("cpu")
-PROJECT = Path(__file__).parent.parent
 GIB = 2**30
 FULL, COMPLEX = 1_036_800, 460_800
 

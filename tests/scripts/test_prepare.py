@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parent.parent
+from submission.runtime.paths import PROJECT
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from benchmarks import floor
 from benchmarks.__main__ import STAGES, main, measure
 from benchmarks.report import draw, share, table
 from submission.runtime.config import load_config
+from submission.runtime.paths import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 COUNTS = {
     "factor_vae_score.num_variance_estimate": 70,
