@@ -52,6 +52,16 @@ def test_the_numbers_are_of_the_rows_that_the_script_has(name: str) -> None:
         assert measured["bindings"] == list(row.bindings), key
 
 
+def test_the_rows_are_of_the_configurations_as_they_are() -> None:
+    """If this fails, a configuration has changed: `python -m experiments.results` measures the rows
+    anew."""
+    from experiments.results import ROWS, settings_of
+
+    bound = {row.name: settings_of(row) for row in ROWS}
+    for key, row in numbers("results")["rows"].items():
+        assert row["settings"] == bound[row["name"]], key
+
+
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Prose.\n\n<!-- a -->\nold\n<!-- /a -->\n\n<!-- b -->\n\n<!-- /b -->\nEnd.\n")

@@ -56,6 +56,15 @@ def commands() -> list[tuple[str, str, list[str]]]:
     return found
 
 
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """What `python -m submission` makes of them; the command's module is imported."""
+    from submission.__main__ import COMMANDS
+
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(COMMANDS[arguments[0]][0]).add_arguments(parser)
+    return parser.parse_args(arguments[1:])
+
+
 def test_the_pages_print_commands() -> None:
     modules = [module for _, module, _ in commands()]
     assert modules.count("submission") > 40
@@ -78,12 +87,9 @@ def test_every_printed_command_line_is_understood(
         name = f"{module}.__main__" if module == "benchmarks" else module
         importlib.import_module(name).arguments().parse_args(arguments)
         return
-    from submission.__main__ import COMMANDS
     from submission.config import load_config
 
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    importlib.import_module(COMMANDS[arguments[0]][0]).add_arguments(parser)
-    args = parser.parse_args(arguments[1:])
+    args = parsed(arguments)
     named = getattr(args, "configs", None) or [getattr(args, "config", None)]
     for config in named:
         if config and config.parts[0] != "scratch":  # a file that another line makes
@@ -98,6 +104,7 @@ def test_the_recipes_configuration_is_the_dry_runs_with_one_change(tmp_path: Pat
     line = next(line for line in README.splitlines() if line.startswith("printf"))
     (tmp_path / "scratch").mkdir()
     subprocess.run(["bash", "-euc", line], cwd=tmp_path, check=True)
+    parsed(["train"])  # its imports register what a configuration may bind
     load_config(Path("dry_run.gin"), ["beta_at_epoch.beta_end=1.0"])
     expected = gin.config_str()
     load_config(tmp_path / "scratch" / "mine.gin")
