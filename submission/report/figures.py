@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
 from submission.metrics.picture import plt
-from submission.report.analysis import images_at, traverse
+from submission.report.analysis import traverse
 from submission.report.runs import Run
 
 _INK = "#123456"  # what stands for the page's own text colour until the SVG is written
@@ -31,10 +31,10 @@ def traversals(
     anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
     rows, far = traverse(codes, active, anchor)
     wanted = np.unique(np.append(rows, anchor))
-    images = dict(zip(wanted.tolist(), images_at(dataset, wanted), strict=True))
+    images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
     strips = []
     for latent, row, distance in zip(np.flatnonzero(active), rows, far, strict=True):
-        values = np.unravel_index(row, sizes)
+        values = dataset.factors(row).T
         changing = [
             f"{name} ({len(np.unique(v))} values)"
             for name, v in zip(FACTOR_NAMES, values, strict=True)
