@@ -7,14 +7,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from submission.features.weights import check_sha256
 from submission.latents.codes import codes_of
 from submission.report.page import page
 from submission.report.runs import dataset_of, read_run
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
     dataset, data_md5 = dataset_of(this, args.data, args.dataset)
     model = paths.model_path(this.folder)
-    if model.is_file() and check_sha256(model) != this.scores["model_sha256"]:
+    if model.is_file() and sha256(model) != this.scores["model_sha256"]:
         raise UserError(
             f"the scores in {this.folder} are of another model than {model}: run `python -m "
             "submission score` again"

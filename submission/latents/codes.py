@@ -12,11 +12,10 @@ from torch import Tensor
 
 from submission.data.dataset import Dataset
 from submission.features.extraction import to_float
-from submission.features.weights import check_sha256
 from submission.latents.export import load
 from submission.runtime import paths
 from submission.runtime.errors import UserError
-from submission.runtime.files import replacing
+from submission.runtime.files import replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ def cached_codes(model: Path, data_md5: str) -> Path:
     """Where the cache keeps the codes of one exported file on one data file."""
     if not model.is_file():
         raise UserError(f"no exported model {model}: run `python -m submission train` first")
-    return paths.cache_folder() / "codes" / f"{check_sha256(model)[:16]}-{data_md5[:16]}.npy"
+    return paths.cache_folder() / "codes" / f"{sha256(model)[:16]}-{data_md5[:16]}.npy"
 
 
 def keep_codes(codes: np.ndarray, cached: Path) -> None:

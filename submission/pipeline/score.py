@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 from submission.data.dataset import Dataset, verify
-from submission.features.weights import check_sha256
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.compute import score
@@ -24,7 +23,7 @@ from submission.metrics.results import Context, write_scores
 from submission.metrics.settings import Result, bound_settings, chosen, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 from submission.runtime.usage import Stages
 
 
@@ -75,7 +74,7 @@ def score_run(
         description = f"a rendered stand-in for {dataset.name}"
     context = Context(
         description, dataset.stand_in is not None, domain, dataset.factor_sizes, ideal,
-        data_md5, check_sha256(model),
+        data_md5, sha256(model),
     )  # fmt: skip
     write_scores(folder, result, context)
     draw_run(folder)

@@ -27,7 +27,7 @@ from submission.runtime.checkpoint import check_checkpoints
 from submission.runtime.config import asks_for_groups, find_config, load_config, refuse_unfit
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
-from submission.runtime.files import locked, write_text
+from submission.runtime.files import locked, sha256, write_text
 from submission.runtime.limits import memory_limit
 from submission.runtime.usage import Stages
 from submission.server import events
@@ -166,7 +166,7 @@ def train(
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
     record = {
-        "fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights,
+        "fingerprint": fingerprint, "sha256": sha256(model), "weights": weights,
         "seeds": args.seeds, "trained": trained, "seed": seed,
     }  # fmt: skip
     write_text(folder / RECORD, json.dumps(record) + "\n")
@@ -187,6 +187,6 @@ def _record(folder: Path, fingerprint: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         _ = record["trained"], record["seeds"]
         same = record["fingerprint"] == fingerprint
-        if same and record["sha256"] == check_sha256(paths.model_path(folder)):
+        if same and record["sha256"] == sha256(paths.model_path(folder)):
             return record
     return {}
