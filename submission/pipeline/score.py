@@ -11,6 +11,7 @@ from submission.data.dataset import Dataset, verify
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.compute import score
+from submission.metrics.figure import draw_run
 from submission.metrics.grids import (
     GridImages,
     GridRepresentations,
@@ -18,7 +19,6 @@ from submission.metrics.grids import (
     ideal_code,
     torchscript_function,
 )
-from submission.metrics.picture import draw_run
 from submission.metrics.results import Context, write_scores
 from submission.metrics.settings import Result, bound_settings, chosen, load_settings
 from submission.runtime import paths
