@@ -7,6 +7,7 @@ import io
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,8 @@ _SMALL_BYTES = 1 << 20
 class Headers:
     """What an npz file says of itself.
 
-    Attributes:
-        num_images: of the array `images`, at least 1.
-        offset: byte at which its pixels begin in the file; None if they are compressed.
-        factor_sizes, stand_in: the arrays of these names; None for one that is not there.
+    `offset` is the byte at which the pixels begin in the file, None if they are compressed;
+    `factor_sizes` and `stand_in` are the arrays of these names, None if they are not there.
     """
 
     num_images: int
@@ -60,8 +59,8 @@ def read_headers(path: Path) -> Headers:
             stand_in = _small_array(archive, "stand_in", path)
         offset = None
         if stored := stored_images(path):
-            offset = stored.begin + header_bytes
-            if stored.end > path.stat().st_size:
+            offset = stored[0] + header_bytes
+            if stored[1] > path.stat().st_size:
                 raise UserError(broken(path))
     except UserError:
         raise
@@ -138,17 +137,9 @@ def _small_array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray |
         ) from error
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The bytes begin..end of the file that are the member `images`, and their CRC-32."""
-
-    begin: int
-    end: int
-    crc: int
-
-
-def stored_images(path: Path) -> Stored | None:
-    """Where the member `images` lies in the file; None if it is compressed."""
+def stored_images(path: Path) -> tuple[int, int, int] | None:
+    """First byte of the member `images` in the file, the byte after its last, and its CRC-32; None
+    if it is compressed."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(_IMAGES)
     if info.compress_type != zipfile.ZIP_STORED:
@@ -162,42 +153,41 @@ def stored_images(path: Path) -> Stored | None:
         raise zipfile.BadZipFile("no local header")
     name_bytes, extra_bytes = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
     begin = info.header_offset + 30 + name_bytes + extra_bytes
-    return Stored(begin, begin + info.file_size, info.CRC)
+    return begin, begin + info.file_size, info.CRC
 
 
-def read_stored(path: Path, offset: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Yields `count` images from a byte of the file on, uint8 (<= batch_size, 64, 64, 3).
-
-    Raises:
-        UserError: the file ends early.
-    """
-    # Not mapped: a file that is cut short while it is mapped kills whoever touches it (SIGBUS).
-    with open(path, "rb") as file:
-        file.seek(offset)
-        for begin in range(0, count, batch_size):
-            wanted = min(batch_size, count - begin)
-            pixels = np.fromfile(file, np.uint8, wanted * IMAGE_BYTES)
-            if len(pixels) < wanted * IMAGE_BYTES:
-                raise UserError(broken(path))
-            yield pixels.reshape(wanted, *IMAGE_SHAPE)
-
-
-def read_compressed(path: Path, count: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Yields all `count` images of a compressed member, uint8 (<= batch_size, 64, 64, 3).
+def read_images(
+    path: Path, offset: int | None, count: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yields `count` images, uint8 (<= batch_size, 64, 64, 3), from the byte `offset` on, or, if
+    that is None, all images of a compressed member.
 
     Raises:
-        UserError: the member ends early, or its checksum is wrong.
+        UserError: the file ends early, or the checksum of a compressed member is wrong.
     """
     try:
+        with _pixels(path, offset) as file:
+            for begin in range(0, count, batch_size):
+                images = np.empty((min(batch_size, count - begin), *IMAGE_SHAPE), np.uint8)
+                if file.readinto(images.data) < images.nbytes:
+                    raise EOFError
+                yield images
+            if offset is None:
+                file.read(1)  # the checksum is compared when the member's end is reached
+    except Exception as error:  # zipfile raises whatever its decompressors raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(broken(path)) from error
+
+
+@contextmanager
+def _pixels(path: Path, offset: int | None) -> Iterator[Any]:
+    if offset is None:
         with zipfile.ZipFile(path) as archive, archive.open(_IMAGES) as member:
             _read_npy_header(member)
-            for begin in range(0, count, batch_size):
-                wanted = min(batch_size, count - begin)
-                raw = member.read(wanted * IMAGE_BYTES)
-                if len(raw) < wanted * IMAGE_BYTES:
-                    raise EOFError
-                yield np.frombuffer(raw, np.uint8).reshape(wanted, *IMAGE_SHAPE)
-            # The checksum is compared when the member's end is reached.
-            member.read(1)
-    except Exception as error:  # zipfile raises whatever its decompressors raise
-        raise UserError(broken(path)) from error
+            yield member
+    else:
+        # Not mapped: a file that is cut short while it is mapped kills who touches it (SIGBUS).
+        with open(path, "rb") as file:
+            file.seek(offset)
+            yield file

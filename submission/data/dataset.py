@@ -16,15 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from submission.data.archive import (
-    IMAGE_BYTES,
-    Stored,
-    broken,
-    read_compressed,
-    read_headers,
-    read_stored,
-    stored_images,
-)
+from submission.data.archive import IMAGE_BYTES, broken, read_headers, read_images, stored_images
 from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
@@ -105,9 +97,9 @@ class Dataset:
         """
         if self.offset is not None:
             begin = self.offset + start * IMAGE_BYTES
-            yield from read_stored(self.path, begin, self.num_images - start, batch_size)
+            yield from read_images(self.path, begin, self.num_images - start, batch_size)
             return
-        for images in read_compressed(self.path, self.num_images, batch_size):
+        for images in read_images(self.path, None, self.num_images, batch_size):
             if start < len(images):
                 yield images[start:]
             start = max(start - len(images), 0)
@@ -200,7 +192,7 @@ def verify(dataset: Dataset, progress: bool = True) -> str:
     """
     md5 = hashlib.md5(usedforsecurity=False)
     position = crc = 0
-    stored = stored_images(dataset.path) or Stored(0, 0, crc=0)
+    first, last, expected = stored_images(dataset.path) or (0, 0, 0)
     bar = progress_bar(
         total=dataset.path.stat().st_size,
         unit="B",
@@ -212,11 +204,11 @@ def verify(dataset: Dataset, progress: bool = True) -> str:
     with open(dataset.path, "rb") as file, bar:
         while chunk := file.read(1 << 22):
             md5.update(chunk)
-            begin, end = max(stored.begin - position, 0), max(stored.end - position, 0)
-            crc = zlib.crc32(memoryview(chunk)[begin:end], crc)
+            inside = memoryview(chunk)[max(first - position, 0) : max(last - position, 0)]
+            crc = zlib.crc32(inside, crc)
             position += len(chunk)
             bar.update(len(chunk))
-    if crc != stored.crc:
+    if crc != expected:
         raise UserError(broken(dataset.path))
     return md5.hexdigest()
 

@@ -21,7 +21,7 @@ class Context:
     Attributes:
         data: the data set's name, e.g. "mpi3d_real" or "stand-in, rendered domain real".
         stand_in: True for rendered images, False for a published MPI3D file.
-        domain: "toy", "realistic", "real" or "complex"; decides for a column of the paper's.
+        domain: "toy", "realistic", "real" or "complex".
         factor_sizes: number of values of each factor.
         ideal: `score` of `ideal_code` on the same grid under the same settings.
         data_md5: of the data file. model_sha256: of the exported model.
@@ -41,7 +41,7 @@ class Context:
 
     @property
     def paper(self) -> str:
-        """Which of the paper's two columns is the nearer one."""
+        """The data set of the paper that the scores are shown beside: a key of PAPER."""
         return "complex" if self.domain == "complex" else "real"
 
 
@@ -99,10 +99,7 @@ def _versions() -> dict[str, str]:
 
 
 def write_scores(folder: Path, result: Result, context: Context) -> None:
-    """Write `scores.json` (every number, settings, data set, versions) and `scores.txt` (table).
-
-    Each file appears whole or not at all; an existing one is replaced.
-    """
+    """Writes scores.json (all numbers, settings, data set, versions) and scores.txt (the table)."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "data": {
