@@ -9,11 +9,11 @@ from submission.commands.score import add_scoring_arguments
 from submission.commands.train import add_training_arguments
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file
 from submission.metrics.settings import chosen
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.score import score_run
 from submission.pipeline.train import train, working_in
 from submission.runtime import paths, signals
-from submission.runtime.config import load_config, refuse_unfit
 from submission.runtime.usage import Stages
 from submission.server import events
 
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
     args.name = args.name or "dry_run"
     # What is mistyped is heard of now, not after the rendering or the training.
     chosen(args.metrics)
-    load_config(args.config, args.bindings)
-    refuse_unfit()
+    load_training(args.config, args.bindings)
     folder = paths.run_folder(args.name)
     stages = Stages()
     with signals.stoppable(), working_in(folder):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from submission.latents import udr
 from submission.latents.groups import train_groups
 from submission.latents.training import encode_features, train_vae
-from submission.runtime.config import asks_for_groups
+from submission.latents.vae import carries_anything
+from submission.runtime.config import asks_for
 from submission.runtime.errors import FailedTraining, first_line
 from submission.runtime.files import read_csv, write_text
 
@@ -148,7 +149,7 @@ def _train(
     seed: int,
     on_progress: Callable[[float], None],
 ) -> nn.Module:
-    if asks_for_groups():
+    if asks_for(train_groups):
         return train_groups(features, folder, fingerprint, seed, on_progress)
     vae = train_vae(features, folder, fingerprint, seed=seed, on_progress=on_progress)
     return vae.means().eval()
@@ -161,7 +162,7 @@ def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folde
     model of fewer than two latents that carry anything, which the metrics cannot compare, is not
     ranked where there is a better one.
     """
-    carrying = {seed: int(udr.informative(own).sum()) for seed, own in codes.items()}
+    carrying = {seed: int(carries_anything(own).sum()) for seed, own in codes.items()}
     seeds = [seed for seed in codes if carrying[seed] > 1] or list(codes)
     left_out = {seed: str(error) for seed, error in failed.items()} | {
         seed: f"of {codes[seed].shape[1]} latents {carrying[seed]} carry anything"
@@ -169,7 +170,7 @@ def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folde
         if seed not in seeds
     }
     ranked = [codes[seed] for seed in seeds]
-    known = [udr.informative(own) for own in ranked]
+    known = [carries_anything(own) for own in ranked]
     pairs = udr.ranking(ranked, known)
     scores = udr.scores(pairs) if len(seeds) > 1 else np.zeros(1)
     best = seeds[int(scores.argmax())]

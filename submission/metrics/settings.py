@@ -5,6 +5,7 @@ from typing import Any
 import gin
 
 import submission.metrics.library  # noqa: F401 (registers what the settings bind)
+from submission.runtime.config import config_texts
 from submission.runtime.errors import UserError
 from submission.runtime.paths import CONFIGS
 
@@ -68,7 +69,8 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
     """
     name = "metrics_quick.gin" if quick else "metrics_official.gin"
     with gin.unlock_config():
-        gin.parse_config_file(str(CONFIGS / name), skip_unknown=False)
+        for _, text in config_texts(CONFIGS / name):
+            gin.parse_config(text)
     return bound_settings()
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.latents.groups import train_groups
 from submission.latents.vae import VAE
-from submission.runtime.config import asks_for_groups
+from submission.runtime.config import asks_for
 from submission.runtime.errors import UserError
 from submission.runtime.limits import MIB, Limit, mib
 from submission.runtime.usage import Stages
@@ -118,10 +119,10 @@ def plan(
     rows = gin.query_parameter("train_vae.batch_size")
     latents = vae.encoder.mean.out_features
     separation = 0
-    if asks_for_groups():
+    if asks_for(train_groups):
         latents = gin.query_parameter("train_groups.groups")
         # The sample in float32, in float64, centred; each group's components beside the codes;
-        # scikit-learn; a latent's values, their heaps. The allocator keeps most of it to the end.
+        # scikit-learn; a latent's values and their clusters. The allocator keeps most of it.
         sample = min(num_images, gin.query_parameter("train_groups.sample"))
         separation = sample * FEATURE_SIZE * (4 + 8 + 8)
         components = gin.query_parameter("train_groups.components")

@@ -19,12 +19,14 @@ from submission.features.extraction import cache_key, extract_features, open_fea
 from submission.features.weights import check_sha256, load_extractor
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
+from submission.latents.groups import train_groups
 from submission.latents.seeds import learn
 from submission.latents.training import encode_features
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import Plan, plan
 from submission.runtime import paths
 from submission.runtime.checkpoint import check_checkpoints
-from submission.runtime.config import asks_for_groups, find_config, load_config, refuse_unfit
+from submission.runtime.config import asks_for, find_config
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked, write_text
@@ -98,8 +100,7 @@ def train(
             "and more than 0 hours"
         )
     started = time.monotonic()
-    load_config(args.config, args.bindings)
-    refuse_unfit()
+    load_training(args.config, args.bindings)
     device = pick_device(args.device)
     log.info("data: %s", dataset.description)
     log.info("configuration: %s", find_config(args.config))
@@ -151,8 +152,8 @@ def train(
     # Scores, curves and ranking of the model that was here before are not this one's.
     stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
     stale += ["udr.json", "udr.txt"] if args.seeds == 1 else []
-    stale += ["losses.csv"] if args.seeds > 1 or asks_for_groups() else []
-    stale += ["groups.csv"] if args.seeds > 1 or not asks_for_groups() else []
+    stale += ["losses.csv"] if args.seeds > 1 or asks_for(train_groups) else []
+    stale += ["groups.csv"] if args.seeds > 1 or not asks_for(train_groups) else []
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     if "losses.csv" in stale:
