@@ -5,8 +5,7 @@ from pathlib import Path
 
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
-from submission.metrics.settings import METRICS, chosen
-from submission.pipeline.score import ScoreOptions
+from submission.metrics.settings import METRICS, ScoreOptions, chosen
 from submission.pipeline.train import TrainOptions
 from submission.runtime import paths
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from submission.data.dataset import Dataset, verify
@@ -21,28 +20,11 @@ from submission.metrics.grids import (
 )
 from submission.metrics.picture import draw_run
 from submission.metrics.results import Context, write_scores
-from submission.metrics.settings import METRICS, Result, bound_settings, load_settings
+from submission.metrics.settings import Result, ScoreOptions, bound_settings, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.files import write_text
 from submission.runtime.usage import Stages
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What a scoring is asked for.
-
-    Attributes:
-        metrics: some of METRICS.
-        quick: lowered sample counts, comparable with nothing else.
-        device: of the model.
-        stock: the scorer's own route, the images through the model for every metric.
-    """
-
-    metrics: tuple[str, ...] = METRICS
-    quick: bool = False
-    device: str = "auto"
-    stock: bool = False
 
 
 def score_run(

@@ -103,11 +103,9 @@ def train(
     end it finds the exported model and does nothing, unless options.hours left seeds untrained.
 
     Args:
-        dataset: the images, without labels.
         folder: the run's folder, entered by working_in; afterwards it holds
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
             (with groups: groups.csv and a folder for each), stages.json and exported.json.
-        stages: collects time and memory.
         scoring: the caller will score afterwards, which must fit into memory, too.
         rendered: the caller renders its data set, see memory_plan.plan.
         on_progress: called with the share of the VAE's training that is done, 0..1.
@@ -122,12 +120,14 @@ def train(
     seeds, until = options.seeds, _until(options)
     load_training(options.config, options.bindings)
     device = pick_device(options.device)
-    log.info("data: %s", dataset.description)
-    log.info("configuration: %s", find_config(options.config))
-    log.info("weights: %s, device: %s", options.weights, device)
     limit = memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
-    for line in planned.lines():
+    for line in (
+        f"data: {dataset.description}",
+        f"configuration: {find_config(options.config)}",
+        f"weights: {options.weights}, device: {device}",
+        *planned.lines(),
+    ):
         log.info(line)
     with stages.stage("checking the data"):
         md5 = verify(dataset, sys.stderr.isatty())
@@ -137,8 +137,8 @@ def train(
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
     key = cache_key(md5, weights, extractor)
-    parts = [key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])]
-    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    made_of = "\n".join([key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])])
+    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
     if record and record["trained"] == record["seeds"]:
@@ -174,14 +174,19 @@ def train(
     record = {"fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights}
     record |= {"seeds": seeds, "trained": trained, "seed": seed}
     write_text(folder / RECORD, json.dumps(record) + "\n")
-    # Only now: until all that is made from them stands, the checkpoints are all there is. Where
-    # --hours left seeds over they stay for the same command's next call.
-    if trained == seeds or options.for_grading:
+    # Only now: until all that is made from them stands, the checkpoints are all there is.
+    _clear(folder, cached, options, left_over=trained < seeds)
+    return planned
+
+
+def _clear(folder: Path, features: Path, options: TrainOptions, left_over: bool) -> None:
+    """Deletes what nobody will ask for again. Where --hours left seeds over, the checkpoints stay
+    for the same command's next call."""
+    if not left_over or options.for_grading:
         for checkpoint in folder.rglob("checkpoint.pt"):
             checkpoint.unlink()
     if options.for_grading:
-        cached.unlink(missing_ok=True)  # nobody will ask for these features again
-    return planned
+        features.unlink(missing_ok=True)
 
 
 def _until(options: TrainOptions) -> float | None:

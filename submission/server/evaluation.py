@@ -18,7 +18,8 @@ from submission.features.extraction import to_float
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
-from submission.pipeline.score import ScoreOptions, score_run
+from submission.metrics.settings import ScoreOptions
+from submission.pipeline.score import score_run
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError, first_line
