@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from submission.data.dataset import open_dataset, open_file, verify
+from submission.commands.options import add_data, add_device, add_name, dataset_of
+from submission.data.dataset import open_file, verify
 from submission.latents.codes import codes_of, write_codes
 from submission.runtime import paths
 from submission.runtime.device import pick_device
@@ -11,12 +12,12 @@ from submission.runtime.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, help="npz file with uint8 images (N, 64, 64, 3)")
-    parser.add_argument("--dataset", help="or a data set; default: AICROWD_DATASET_NAME")
-    parser.add_argument("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
+    what = "npz file with uint8 images (N, 64, 64, 3); default: a data set's"
+    parser.add_argument("--images", type=Path, help=what)
+    add_data(parser)
     parser.add_argument("--model", type=Path, help="exported model; default: that of the run")
-    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    add_name(parser)
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, help="npz file to write")
 
 
@@ -24,9 +25,7 @@ def run(args: argparse.Namespace) -> None:
     if args.images:
         dataset = open_file(args.images, args.images.stem, any_count=True)
     else:
-        dataset = open_dataset(
-            args.data or paths.data_folder(), args.dataset or paths.dataset_name()
-        )
+        dataset = dataset_of(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out} must end in .npz")
     if args.out.is_dir() or not args.out.parent.is_dir():

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from submission.commands import options
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
+from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import open_source
 from submission.finetuning.processes import process_count, process_rank
 from submission.finetuning.starts import start_network
@@ -47,13 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The `finetune` command, by itself or under torchrun (one process per GPU)."""
-    from submission.runtime.config import (
-        load_config,
-        refuse_foreign,  # here: they import this module
-    )
-
-    load_config(args.config, args.bindings)
-    refuse_foreign()
+    load_finetuning(args.config, args.bindings)
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal():
         raise UserError(f"WORLD_SIZE is {processes!r}, torchrun sets it to a number: unset it")

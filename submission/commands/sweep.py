@@ -14,7 +14,6 @@ import torch
 from tqdm import tqdm
 
 from submission.commands import options
-from submission.commands.score import add_scoring_arguments
 from submission.data.dataset import open_dataset, verify
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.metrics.grids import check_grid
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_scoring_arguments(parser)
+    options.add_metrics(parser)
     options.add_bindings(parser)
     parser.add_argument(
         "--config",

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg
 
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Count, Text
 
 FEATURE_SIZE = 512
 
@@ -68,7 +70,7 @@ class RMAC(nn.Module):
         return l2_normalize(total)
 
 
-@gin.configurable(denylist=["maps"])
+@configurable
 class Extractor(nn.Module):
     """Images -> feature vectors.
 
@@ -85,8 +87,8 @@ class Extractor(nn.Module):
 
     def __init__(
         self,
-        aggregation: str = gin.REQUIRED,
-        resolution: int = gin.REQUIRED,
+        aggregation: Text = gin.REQUIRED,
+        resolution: Count = gin.REQUIRED,
         maps: Sequence[int] = VGG19_MAPS,
     ) -> None:
         super().__init__()

@@ -17,13 +17,13 @@ from submission.data.factors import IMAGE_SHAPE
 from submission.features.extraction import to_float
 from submission.features.weights import load_extractor
 from submission.finetuning import animation
+from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import labels
 from submission.finetuning.network import AXES, FACTOR_SIZES
 from submission.finetuning.weights import read_heads
 from submission.render.domains import REAL
 from submission.render.rig import AXIS_VALUES, FACTOR_NAMES
 from submission.render.scene import factor_sizes
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
 from submission.runtime.files import replacing
 from submission.runtime.progress import progress_bar
@@ -88,7 +88,7 @@ def read_factors(
     weights: Path, heads: Path, images: npt.NDArray[np.uint8], device: torch.device
 ) -> Numbers:
     """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     extractor = load_extractor(weights).to(device).to(memory_format=torch.channels_last)
     layers = [(weight.to(device), bias.to(device)) for weight, bias in read_heads(heads)]
     read = []

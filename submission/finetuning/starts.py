@@ -1,7 +1,6 @@
 """Starting weights: ImageNet's, CRAFT's, one of our files, or none."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import gin
@@ -13,7 +12,9 @@ from submission.features.extractor import VGG19_MAPS, Extractor
 from submission.features.weights import read_weights
 from submission.finetuning.network import Network
 from submission.finetuning.weights import read_heads
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Widths
 
 # VGG16-BN's convolutions by their place in torchvision's `features`, and their places in VGG19-BN.
 # The fourth of VGG19-BN's blocks 3 and 4 and two of block 5 have no counterpart in the CRAFT file.
@@ -23,13 +24,9 @@ _CRAFT_TO_VGG19 = {
 _IDENTITY_CONVOLUTIONS = (23, 36, 46, 49)
 
 
-@gin.configurable(denylist=["start", "craft_file", "heads", "seed"])
+@configurable
 def start_network(
-    start: str,
-    craft_file: Path | None,
-    heads: Path | None,
-    seed: int,
-    maps: Sequence[int] = gin.REQUIRED,
+    start: str, craft_file: Path | None, heads: Path | None, seed: int, maps: Widths = gin.REQUIRED
 ) -> Network:
     """The network as training begins; what no file gives is He-uniform (PyTorch's own
     initialisation in an untrained VGG).

@@ -34,16 +34,17 @@ from submission.finetuning.weights import SHIPPED_HEADS, write_weights
 from submission.render.rig import FACTOR_NAMES
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
+from submission.runtime.config import configurable
 from submission.runtime.device import has_bfloat16
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_csv
+from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Text, Weight, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
 
-@gin.configurable(denylist=["network", "source", "folder", "device", "fingerprint", "metadata",
-                            "progress"])  # fmt: skip
+@configurable
 def finetune(
     network: Network,
     source: Source,
@@ -51,18 +52,18 @@ def finetune(
     device: torch.device,
     fingerprint: str,
     metadata: dict[str, str],
-    epochs: int = gin.REQUIRED,
-    half_size_epochs: int = gin.REQUIRED,
-    batch_size: int = gin.REQUIRED,
-    learning_rate: float = gin.REQUIRED,
-    backbone_learning_rate: float = gin.REQUIRED,
-    schedule: str = gin.REQUIRED,
-    betas: tuple[float, float] = gin.REQUIRED,
-    weight_decay: float = gin.REQUIRED,
-    clip_norm: float | None = gin.REQUIRED,
-    axis_smoothing: float = gin.REQUIRED,
-    checkpoint_steps: int = gin.REQUIRED,
-    seed: int = gin.REQUIRED,
+    epochs: Count = gin.REQUIRED,
+    half_size_epochs: Whole = gin.REQUIRED,
+    batch_size: Count = gin.REQUIRED,
+    learning_rate: Rate = gin.REQUIRED,
+    backbone_learning_rate: Weight = gin.REQUIRED,
+    schedule: Text = gin.REQUIRED,
+    betas: Betas = gin.REQUIRED,
+    weight_decay: Weight = gin.REQUIRED,
+    clip_norm: RateOrNone = gin.REQUIRED,
+    axis_smoothing: Weight = gin.REQUIRED,
+    checkpoint_steps: Count = gin.REQUIRED,
+    seed: Whole = gin.REQUIRED,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Trains the network in place; goes on from the folder's checkpoint.

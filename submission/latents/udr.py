@@ -11,19 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from submission.latents.vae import INACTIVE_KL
-
-
-def informative(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which latents of means (n, C) are informative in the paper's sense, bool (C,): a mean KL of
-    at least 0.01.
-
-    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, and both are 0 where a latent carries
-    nothing, so the exported means suffice. refined.gin's latents have variance 1 and all pass; the
-    others were left out before.
-    """
-    return (codes.astype(np.float64) ** 2).mean(axis=0) / 2 >= INACTIVE_KL
-
 
 def similarity(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]

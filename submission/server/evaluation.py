@@ -18,7 +18,7 @@ from submission.features.extraction import to_float
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
-from submission.metrics.settings import METRICS
+from submission.metrics.settings import ScoreOptions
 from submission.pipeline.score import score_run
 from submission.runtime import paths
 from submission.runtime.device import pick_device
@@ -71,7 +71,7 @@ def evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, f
     with stages.stage("checking the model"):
         check_model(model, evaluation.dataset, device)
     args = evaluation.args
-    args.metrics = ",".join(METRICS)
+    scoring = ScoreOptions(quick=args.quick, device=args.device)
     try:
         codes_of(model, evaluation.dataset, evaluation.data_md5, device)
     except (UserError, ValueError, RuntimeError) as error:
@@ -80,7 +80,7 @@ def evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, f
             f"{first_line(error)}",
         ) from error  # fmt: skip
     try:
-        score_run(evaluation.dataset, evaluation.folder, args, stages, model)
+        score_run(evaluation.dataset, evaluation.folder, scoring, stages, model)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
     scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]

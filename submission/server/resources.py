@@ -15,10 +15,12 @@ from submission.data.factors import SIZES_BY_COUNT
 from submission.features.extraction import extract_features
 from submission.features.extractor import FEATURE_SIZE
 from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.latents.groups import train_groups
 from submission.latents.training import train_vae
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
-from submission.runtime.config import asks_for_groups, load_config, refuse_unfit
+from submission.runtime.config import asks_for
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, mib
@@ -28,8 +30,7 @@ IMAGES_BY_NAME = {"mpi3d_real_complex": min(SIZES_BY_COUNT)}
 
 
 def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
-    load_config(args.config, args.bindings)
-    refuse_unfit()
+    load_training(args.config, args.bindings)
     device = pick_device("auto")
     dataset_name = args.dataset or paths.dataset_name()
     known, file = find_file(args.data or paths.data_folder(), dataset_name)
@@ -85,7 +86,7 @@ def _hours(count: int, device: torch.device) -> float:
         line = (folder / "losses.csv").read_text().splitlines()[-1]
         step = float(line.rpartition(",")[2]) / 5
     steps = gin.query_parameter("train_vae.epochs") * count / rows
-    if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
+    if asks_for(train_groups):  # at most one VAE each, and with fewer than 512 inputs
         steps *= gin.query_parameter("train_groups.groups")
         steps *= gin.query_parameter("train_groups.starts")
     return (extraction * count + step * steps) / 3600

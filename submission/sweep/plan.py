@@ -12,9 +12,10 @@ from submission.data.dataset import Dataset
 from submission.features.extraction import cache_key, extract_features
 from submission.features.weights import check_sha256, load_extractor
 from submission.metrics.settings import chosen
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
-from submission.runtime.config import find_config, load_config, refuse_unfit
+from submission.runtime.config import find_config
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_text
@@ -42,7 +43,7 @@ def check(args: argparse.Namespace) -> None:
 def own_copy(config: Path, out: Path) -> Path:
     """The configuration as it is now, in the sweep's folder: a job that begins hours later must not
     read what was edited since."""
-    load_config(config)
+    load_training(config)
     copy = out / config.name
     if copy != config:
         write_text(copy, config.read_text(encoding="utf-8"))
@@ -80,8 +81,7 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
     for config in args.configs:
         for seed in range(args.seeds):
             bindings = [*args.bindings, f"train_vae.seed={seed}"]
-            load_config(config, bindings)
-            refuse_unfit()
+            load_training(config, bindings)
             if limit_of_a_job:
                 plan(dataset.num_images, limit_of_a_job, on, dataset.mapped_bytes)
             made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
@@ -106,7 +106,7 @@ def plan_jobs(args: argparse.Namespace, dataset: Dataset, data_md5: str) -> list
 
 def extract(config: Path, args: argparse.Namespace, dataset: Dataset, data_md5: str) -> None:
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
-    load_config(config, args.bindings)
+    load_training(config, args.bindings)
     device = pick_device("auto" if args.gpus else "cpu")
     planned = plan(
         dataset.num_images, memory_limit(args.memory), device, dataset.mapped_bytes,

@@ -17,17 +17,12 @@ import torch
 from PIL import Image
 
 from submission.data.factors import FACTOR_NAMES
+from submission.latents.vae import carries_anything
 from submission.metrics import compute
 from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.settings import load_settings
 from submission.report import comparison
-from submission.report.analysis import (
-    QUANTILES,
-    active_latents,
-    gbt_importance,
-    mutual_information,
-    traverse,
-)
+from submission.report.analysis import QUANTILES, gbt_importance, mutual_information, traverse
 from submission.report.comparison import _interval, obstacles
 from submission.report.runs import read_run
 from submission.runtime.paths import PROJECT
@@ -253,7 +248,7 @@ def test_importance_is_what_dci_is_made_of(mixed: GridRepresentations) -> None:
 def test_traverse_finds_the_nearest_as_a_plain_search_does() -> None:
     rng = np.random.default_rng(0)
     codes = (rng.normal(size=(9000, 4)) * [1, 5, 0.001, 2] + 3).astype(np.float32)
-    active = active_latents(codes)
+    active = carries_anything(codes)
     assert active.tolist() == [True, True, False, True]
     rows, far = traverse(codes, active, 8500)
     for line, latent in enumerate([0, 1, 3]):
@@ -392,7 +387,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     (run / "udr.json").write_text('{"best_seed": 4}')
     (run / "seed_4").mkdir()
     (run / "seed_4" / "groups.csv").write_text(
-        "group,components,start,heaps,told_by_others,latent\n"
+        "group,components,start,clusters,explained_by_others,latent\n"
         "0,1,,1,0.1,0\n2,3,5,3,0.2,1\n10,2,0,1,0.7,left out\n11,4,1,1,,inactive\n"
     )
     head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"
