@@ -1,15 +1,13 @@
 """Starting weights: ImageNet's, CRAFT's, one of our files, or none."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
-import gin
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG19_BN_Weights
 
-from submission.features.extractor import VGG19_MAPS, Extractor
+from submission.features.extractor import Extractor
 from submission.features.weights import read_weights
 from submission.finetuning.network import Network
 from submission.finetuning.weights import read_heads
@@ -23,14 +21,7 @@ _CRAFT_TO_VGG19 = {
 _IDENTITY_CONVOLUTIONS = (23, 36, 46, 49)
 
 
-@gin.configurable(denylist=["start", "craft_file", "heads", "seed"])
-def start_network(
-    start: str,
-    craft_file: Path | None,
-    heads: Path | None,
-    seed: int,
-    maps: Sequence[int] = gin.REQUIRED,
-) -> Network:
+def start_network(start: str, craft_file: Path | None, heads: Path | None, seed: int) -> Network:
     """The network as training begins; what no file gives is He-uniform (PyTorch's own
     initialisation in an untrained VGG).
 
@@ -39,20 +30,12 @@ def start_network(
             torchvision's vgg19_bn-*.pth (its backbone only).
         craft_file: CRAFT's craft_mlt_25k.pth.
         heads: a heads file; None for new heads.
-        maps: of the backbone's five blocks. Fewer than VGG19's train a thin network from scratch,
-            at a cost that falls with the square; its weight file is widened (see `widen`).
 
     Raises:
-        UserError: no such file, one of another architecture, a failed download, or a thin network
-            that is to start from a file.
+        UserError: no such file, one of another architecture, or a failed download.
     """
-    if tuple(maps) != VGG19_MAPS and start != "scratch":
-        raise UserError(
-            f"start_network.maps is {tuple(maps)}: only {VGG19_MAPS} can start from {start}; "
-            "add --from scratch, or bind start_network.maps to VGG19's"
-        )
     torch.manual_seed(seed)
-    network = Network(Extractor(maps=maps))
+    network = Network(Extractor())
     if start == "imagenet":
         try:
             tensors = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(

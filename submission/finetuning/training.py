@@ -52,7 +52,6 @@ def finetune(
     fingerprint: str,
     metadata: dict[str, str],
     epochs: int = gin.REQUIRED,
-    half_size_epochs: int = gin.REQUIRED,
     batch_size: int = gin.REQUIRED,
     learning_rate: float = gin.REQUIRED,
     backbone_learning_rate: float = gin.REQUIRED,
@@ -77,7 +76,7 @@ def finetune(
         network: with its starting weights, on `device`.
         fingerprint: what the run is made of; another one's checkpoint is refused.
         metadata: goes into the weight file, with the validation's figures.
-        epochs: all of them; the first `half_size_epochs` train at 32x32 (see Network).
+        epochs: how many in all.
         batch_size: over all processes. A last, smaller batch of an epoch is left out.
         learning_rate: of aggregation and heads. backbone_learning_rate: of VGG's part.
         schedule: "constant", or "cosine": falling to 0 over all steps.
@@ -157,7 +156,6 @@ def finetune(
         # Not done // steps: the last epoch may lack its validation.
         for epoch in range(len(history), epochs):
             started = time.monotonic()
-            half_size = epoch < half_size_epochs
             numbers = source.epoch(epoch)[(done - epoch * steps) * batch_size : steps * batch_size]
             since = torch.zeros_like(total)  # loss of this process since the checkpoint
             network.train()
@@ -169,7 +167,7 @@ def finetune(
                         phase = 0.5 * (1 + math.cos(math.pi * done / (epochs * steps)))
                     for group, rate in zip(optim.param_groups, rates, strict=True):
                         group["lr"] = rate * phase
-                    logits = parallel(_input(images, device), half_size)
+                    logits = parallel(_input(images, device))
                     truth = torch.from_numpy(factors).to(device)
                     loss = finetuning_loss(logits, truth, axis_smoothing)
                     optim.zero_grad()
@@ -199,7 +197,7 @@ def finetune(
                 "images_seen": done * batch_size,
                 "loss": total.item() / steps,
             }
-            row |= validate(network, source, batch_size, device, axis_smoothing, half_size)
+            row |= validate(network, source, batch_size, device, axis_smoothing)
             row["seconds"] = round(time.monotonic() - started, 1)
             history.append(row)
             total = torch.zeros_like(total)
@@ -243,12 +241,7 @@ def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
 
 @torch.inference_mode()
 def validate(
-    network: Network,
-    source: Source,
-    batch_size: int,
-    device: torch.device,
-    axis_smoothing: float,
-    half_size: bool,
+    network: Network, source: Source, batch_size: int, device: torch.device, axis_smoothing: float
 ) -> dict[str, float]:
     """On the source's validation images: the loss, the accuracy of each factor under its name
     (share, 0..1), and `tilt_error`, `pan_error`, the mean absolute errors in steps."""
@@ -258,7 +251,7 @@ def validate(
         source, source.validation, batch_size, process_rank(), process_count()
     ):
         truth = torch.from_numpy(factors).to(device)
-        logits = network(_input(images, device), half_size)
+        logits = network(_input(images, device))
         read = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
         sums[0] += len(images)
         sums[1] += len(images) * finetuning_loss(logits, truth, axis_smoothing)

@@ -61,7 +61,6 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "betas": (_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets"),
     "widths": (_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
-    "maps": (_several(_whole(1, 2**20), 5), "five whole numbers in 1..1048575 in brackets"),
     "switch": (lambda value: type(value) is bool, "True or False"),
     "optimizer": (lambda value: value in ("radam", "adam"), "'radam' or 'adam'"),
     "text": (lambda value: isinstance(value, str), "text in quotes"),
@@ -85,7 +84,7 @@ _PARAMETERS = {
     "finetune": {
         "axis_smoothing": "weight", "backbone_learning_rate": "weight", "batch_size": "count",
         "betas": "betas", "checkpoint_steps": "count", "clip_norm": "rate or none",
-        "epochs": "count", "half_size_epochs": "whole", "learning_rate": "rate",
+        "epochs": "count", "learning_rate": "rate",
         "schedule": "text", "seed": "whole", "weight_decay": "weight",
     },
     "open_source": {"images": "text"},
@@ -93,7 +92,6 @@ _PARAMETERS = {
         "images_per_epoch": "count", "mix": "shares", "seed": "whole", "strength": "weight",
         "validation_images": "count",
     },
-    "start_network": {"maps": "maps"},
     "train_groups": {
         "components": "count", "groups": "count", "heaps": "count", "redundant": "share",
         "sample": "count", "starts": "count",
@@ -219,7 +217,7 @@ _TRAINING = (
     "train_vae",
 )  # fmt: skip
 _FINETUNING = (
-    "Extractor", "Network", "start_network", "open_source", "file_source", "rendered_source",
+    "Extractor", "Network", "open_source", "file_source", "rendered_source",
     "finetune",
 )  # fmt: skip
 
