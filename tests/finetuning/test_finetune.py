@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torchvision.models import vgg16_bn
 
 from submission.features.extractor import Aggregation
-from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.features.weights import SHIPPED_WEIGHTS, copy_weights, load_extractor
 from submission.finetuning.images import Source, batches, file_source, open_source
 from submission.finetuning.network import FACTOR_SIZES, Network, finetuning_loss
-from submission.finetuning.starts import craft_weights, load_start, start_network
-from submission.finetuning.training import finetune
+from submission.finetuning.starts import Start, craft_weights, start_network
+from submission.finetuning.training import Settings, finetune
 from submission.finetuning.weights import SHIPPED_HEADS, read_heads, write_weights
 from submission.render import randomize
 from submission.render.rig import COLUMNS, FACTOR_NAMES
@@ -71,7 +71,7 @@ def paper() -> Iterator[None]:
 def shipped() -> Network:
     """The shipped extractor with new heads; tests that train copy it."""
     load_config(Path("finetune.gin"))
-    return start_network(str(SHIPPED_WEIGHTS), None, None, seed=0)
+    return start_network(Start(str(SHIPPED_WEIGHTS)), seed=0)
 
 
 def some_images(count: int) -> Source:
@@ -100,7 +100,7 @@ def test_configuration_is_the_papers(paper: None) -> None:
 
 def test_the_network_starts_he_uniform(paper: None) -> None:
     """Aggregation and heads, as the paper says: uniform within sqrt(6 / fan_in)."""
-    network = start_network("scratch", None, None, seed=3)
+    network = start_network(Start("scratch"), seed=3)
     assert isinstance(network.extractor.aggregation, Aggregation)
     dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout2d)]
     assert dropouts == [0.1] * 3
@@ -188,8 +188,9 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
         load_config(Path("finetune.gin"), settings(finetune__epochs=1))
         network = copy.deepcopy(shipped)
         network.autocast = asked
-        (tmp_path / str(asked)).mkdir()
-        finetune(network, some_images(6), tmp_path / str(asked), CPU, "x", {}, progress=False)
+        out = tmp_path / str(asked)
+        out.mkdir()
+        finetune(network, some_images(6), out, CPU, Settings(), "x", {}, progress=False)
         trained.append(network.state_dict())
     for key, value in trained[0].items():
         assert torch.equal(value, trained[1][key]), key
@@ -236,7 +237,7 @@ def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
             first[name] = 0.9 * first[name] + 0.1 * gradient[name] * 2 / norm
             rate = phase * (0.1 if name.startswith("extractor.features") else 0.2)
             theta[name] = (p * (1 - rate * 0.3) - rate * first[name] / (1 - 0.9**step)).detach()
-    history = finetune(network, source, tmp_path, CPU, "x", {}, progress=False)
+    history = finetune(network, source, tmp_path, CPU, Settings(), "x", {}, progress=False)
     for name, p in network.named_parameters():
         # A convolution's bias before a batch norm has no gradient but rounding.
         torch.testing.assert_close(p.detach(), theta[name], rtol=1e-5, atol=1e-6, msg=name)
@@ -266,7 +267,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
             state[f"module.basenet.slice{number}.{key}"] = value
     state["module.basenet.slice5.1.weight"] = torch.zeros(1024, 512, 3, 3)
     torch.save(state, tmp_path / "craft_mlt_25k.pth")
-    network = start_network("craft", tmp_path / "craft_mlt_25k.pth", None, seed=0)
+    network = start_network(Start("craft", tmp_path / "craft_mlt_25k.pth"), seed=0)
     ours = network.extractor.features.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -280,7 +281,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
 def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: None) -> None:
     tensors = {key: value for key, value in load_file(SHIPPED_WEIGHTS).items() if "features" in key}
     torch.save(tensors | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg19_bn-c79401a0.pth")
-    network = start_network(str(tmp_path / "vgg19_bn-c79401a0.pth"), None, None, seed=5)
+    network = start_network(Start(str(tmp_path / "vgg19_bn-c79401a0.pth")), seed=5)
     for key, value in network.extractor.features.state_dict().items():
         if "num_batches" not in key:
             assert torch.equal(value, tensors[f"features.{key}"].float())
@@ -304,7 +305,7 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
     with safe_open(weights, "pt") as file:
         assert file.metadata() == {"start": "here"}
     images = torch.rand(3, 3, 64, 64)
-    restarted = start_network(str(weights), None, heads, seed=9).eval()
+    restarted = start_network(Start(str(weights), heads=heads), seed=9).eval()
     with torch.inference_mode():
         expected = network(images)
         vectors, again = load_extractor(weights)(images), restarted(images)
@@ -510,7 +511,7 @@ def test_a_run_that_cannot_go_well_is_refused(
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
         finetune(
-            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, "mine", {},
+            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, Settings(), "mine", {},
             progress=False,
         )  # fmt: skip
     assert not (tmp_path / "heads.safetensors").exists()
@@ -519,7 +520,7 @@ def test_a_run_that_cannot_go_well_is_refused(
 def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     load_config(Path("finetune.gin"))
     with pytest.raises(UserError, match="--from craft needs --craft-file"):
-        start_network("craft", None, None, seed=0)
+        start_network(Start("craft"), seed=0)
     with pytest.raises(UserError, match="no weight file"):
         craft_weights(tmp_path / "none.pth")
     torch.save({"module.basenet.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.pth")
@@ -528,10 +529,10 @@ def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     tensors = load_file(SHIPPED_WEIGHTS)
     tensors["aggregator.5.weight"] = torch.zeros(2048, 1024, 1, 1)
     with pytest.raises(UserError, match="another architecture: 'aggregator"):
-        load_start(shipped.extractor, tensors, "a file")
+        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
     del tensors["features.0.weight"]
     with pytest.raises(UserError, match=r"'features\.0\.weight' should be .* and is nothing"):
-        load_start(shipped.extractor, tensors, "a file")
+        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
 
 
 def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
@@ -564,7 +565,7 @@ def test_weights_that_were_moved_away_are_written_again(
 
     def train() -> None:
         network = copy.deepcopy(shipped)
-        finetune(network, source, tmp_path, CPU, "mine", {"a": "b"}, progress=False)
+        finetune(network, source, tmp_path, CPU, Settings(), "mine", {"a": "b"}, progress=False)
 
     train()
     weights = tmp_path / "vgg19_bn_agg.safetensors"
