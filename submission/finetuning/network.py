@@ -11,7 +11,13 @@ from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.render.scene import factor_sizes
 
 FACTOR_SIZES = factor_sizes("real")  # (6, 6, 2, 3, 3, 40, 40), one head each
+COMPLEX_SIZES = factor_sizes("complex")
 AXES = (5, 6)  # tilt, pan
+
+
+def readable(complex_objects: bool) -> range:
+    """Columns of the factors that the heads know: not the complex objects' colours and shapes."""
+    return range(2 if complex_objects else 0, len(FACTOR_SIZES))
 
 
 @gin.configurable(denylist=["extractor"])

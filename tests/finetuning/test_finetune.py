@@ -601,7 +601,8 @@ def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:
 @pytest.mark.parametrize("look", ["real", "realistic", "toy"])
 def test_shipped_weights_reach_what_their_card_states(look: str) -> None:
     """On 1,000 renders of the look, noise of another seed, poses of the whole grid."""
-    from submission.finetuning.probe import read_factors, scores
+    from submission.finetuning.probe import read_factors
+    from submission.finetuning.scores import scores
     from submission.render.stand_in import render_images
 
     card = (WEIGHTS / "README.md").read_text()
@@ -610,7 +611,7 @@ def test_shipped_weights_reach_what_their_card_states(look: str) -> None:
     generator = np.random.default_rng(7)
     factors = np.stack([generator.integers(0, n, 1000) for n in FACTOR_SIZES], axis=1)
     images = render_images(look, factors, seed=7)
-    reached = scores(read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, images, CPU), factors, False)
+    reached = scores(read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, CPU, images), factors, False)
     # Sampling alone moves a share by 3 %.
     for name, percent in zip(FACTOR_NAMES[:5], stated[:5], strict=True):
         assert reached[name]["mean_over_values"] > percent / 100 - 0.04, name
