@@ -8,9 +8,10 @@ from pathlib import Path
 
 from submission.commands import evaluate
 from submission.runtime import paths
-from submission.runtime.errors import UserError
+from submission.runtime.errors import UserError, first_line
 from submission.runtime.files import replacing
-from submission.server.evaluation import git, refuse_arguments
+from submission.runtime.git import GitError, git
+from submission.server.evaluation import refuse_arguments
 from submission.server.remote import HOOK
 
 
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser(prog="python -m submission remote DIR")
     evaluate.add_arguments(parser)
     refuse_arguments(parser.parse_args([*command[5:], "--tag", "submission-"]))
-    made = git("init", "--quiet", "--bare", str(folder))
-    if made.returncode != 0:
-        raise UserError(f"{folder} cannot be made: {made.stderr.strip()}")
+    try:
+        git("init", "--quiet", "--bare", str(folder))
+    except GitError as error:
+        raise UserError(f"{folder} cannot be made: {first_line(error)}") from error
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
     text = HOOK.format(

@@ -7,8 +7,6 @@ in the container only, and of what it wrote only the exported file is read, as T
 
 import argparse
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from submission.pipeline.score import score_run
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError, first_line
+from submission.runtime.git import GitError, git
 from submission.runtime.limits import parse_bytes
 from submission.runtime.usage import Stages
 from submission.server import leaderboard
@@ -88,29 +87,19 @@ def evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, f
     return headline
 
 
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs git free of the variables that a hook is started with."""
-    hook = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_QUARANTINE_PATH")
-    environment = {k: v for k, v in os.environ.items() if k not in hook}
-    try:
-        return subprocess.run(
-            ["git", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise UserError("git is not installed here: install it") from error
-
-
 def tagged_commit(repository: str, tag: str) -> str:
     """The commit of a tag in a repository, local or remote.
 
     Raises:
         UserError: no such repository, or no such tag in it.
     """
-    listed = git("ls-remote", "--tags", repository)
-    if listed.returncode != 0:
-        said = (listed.stderr.strip().splitlines() or ["git gives no reason"])[0]
-        raise UserError(f"the repository {repository} cannot be read: {said}")
-    found = {name: commit for commit, name in map(str.split, listed.stdout.splitlines())}
+    try:
+        listed = git("ls-remote", "--tags", repository)
+    except GitError as error:
+        raise UserError(
+            f"the repository {repository} cannot be read: {first_line(error)}"
+        ) from error
+    found = {name: commit for commit, name in map(str.split, listed.splitlines())}
     # An annotated tag is an object of its own; the line with ^{} names its commit.
     for name in (f"refs/tags/{tag}^{{}}", f"refs/tags/{tag}"):
         if name in found:
@@ -119,17 +108,15 @@ def tagged_commit(repository: str, tag: str) -> str:
 
 
 def _clone(evaluation: Evaluation, commit: str) -> None:
-    # Not --branch, which takes a branch of the tag's name before the tag.
-    steps = [
-        ("clone", "--quiet", "--no-checkout", "--", evaluation.args.repo, str(evaluation.clone)),
-        ("-C", str(evaluation.clone), "checkout", "--quiet", "--detach", commit),
-    ]
-    for step in steps:
-        result = git(*step)
-        evaluation.log.write(result.stderr.encode())
-        if result.returncode != 0:
-            said = (result.stderr.strip().splitlines() or [""])[-1]
-            raise Failure("clone error", f"the tag cannot be checked out: {said}")
+    clone = str(evaluation.clone)
+    try:
+        # Not --branch, which takes a branch of the tag's name before the tag.
+        git("clone", "--quiet", "--no-checkout", "--", evaluation.args.repo, clone)
+        git("-C", clone, "checkout", "--quiet", "--detach", commit)
+    except GitError as error:
+        evaluation.log.write(str(error).encode())
+        reason = f"the tag cannot be checked out: {first_line(error)}"
+        raise Failure("clone error", reason) from error
 
 
 def exported_model(output: Path, name: str) -> Path:

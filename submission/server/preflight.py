@@ -2,15 +2,14 @@
 
 import argparse
 import json
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.runtime import paths
-from submission.runtime.errors import UserError
+from submission.runtime.errors import UserError, first_line
+from submission.runtime.git import GitError, git
 from submission.runtime.limits import MIB, mib
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
@@ -228,19 +227,13 @@ def _tree(commit: str) -> dict[str, str]:
 
 
 def _git(*command: str, stdin: str | None = None) -> str:
-    # A hook's variables would make git look at the repository that runs the hook.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        return subprocess.run(
-            ["git", "-C", str(paths.PROJECT), *command],
-            input=stdin, capture_output=True, text=True, check=True, env=environment,
-        ).stdout  # fmt: skip
-    except FileNotFoundError as error:
-        raise UserError("git is not installed: the check reads the repository with it") from error
-    except subprocess.CalledProcessError as error:
-        what = (error.stderr.strip() or "failed").splitlines()[0]
-        raise UserError(f"git {command[0]} in {paths.PROJECT}: {what}; check that it is the "
-                        "submission's repository") from error  # fmt: skip
+        return git("-C", str(paths.PROJECT), *command, stdin=stdin)
+    except GitError as error:
+        raise UserError(
+            f"git {command[0]} in {paths.PROJECT}: {first_line(error)}; check that it is the "
+            "submission's repository"
+        ) from error
 
 
 def _is_text(value: object) -> bool:
