@@ -6,8 +6,7 @@ from pathlib import Path
 from submission.features.extractor import Extractor
 from submission.finetuning.images import file_source, open_source, rendered_source
 from submission.finetuning.network import Network
-from submission.finetuning.starts import start_network
-from submission.finetuning.training import finetune
+from submission.finetuning.training import Settings
 from submission.runtime.config import load_config
 
 
@@ -17,5 +16,5 @@ def load_finetuning(file: Path, bindings: Sequence[str] = ()) -> None:
     Raises:
         UserError: see load_config.
     """
-    functions = (Extractor, Network, start_network, open_source, finetune)
+    functions = (Extractor, Network, open_source, Settings)
     load_config(file, bindings, functions, (file_source, rendered_source))

@@ -1,4 +1,4 @@
-"""What the camera makes of a picture: blur, noise, colour response, rounding."""
+"""What the camera adds to an image: blur, noise, colour response, rounding, a palette."""
 
 import math
 
@@ -50,9 +50,8 @@ def blur(picture, deviation, top, bottom, left, end, scratch, out):
 
 
 @njit
-def copy_picture(
-    source, target
-):  # as a loop: compiles in a tenth of the time of target[:] = source
+def copy_image(source, target):
+    # A loop compiles in a tenth of the time of target[:] = source.
     for row in range(SIZE):
         for column in range(SIZE):
             for k in range(3):
@@ -61,7 +60,7 @@ def copy_picture(
 
 @njit(error_model="numpy")
 def splitmix64(x):
-    """splitmix64: 64 well mixed bits of a counter."""
+    """The finaliser of SplitMix64: 64 well mixed bits of a counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -77,7 +76,7 @@ def _bell(bits):
 
 
 @njit(error_model="numpy")
-def add_patches(picture, strength, key):
+def add_patch_noise(picture, strength, key):
     """Multiply by a smooth random field: values at a 5 x 5 grid, each channel its own."""
     grid = np.empty((5, 5, 3), np.float32)
     for i in range(25):

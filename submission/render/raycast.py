@@ -18,9 +18,9 @@ import numpy.typing as npt
 from numba import njit
 
 from submission.render.camera import (
-    add_patches,
+    add_patch_noise,
     blur,
-    copy_picture,
+    copy_image,
     develop,
     few_colours,
     splitmix64,
@@ -34,13 +34,13 @@ from submission.render.solids import (
     SOLID,
     add_arm,
     add_object,
-    hit,
+    hit_solid,
 )
 from submission.render.vectors import (
     FAR,
-    NONE,
     SIZE,
     UP,
+    ZERO,
     along,
     camera_axes,
     cross,
@@ -48,7 +48,7 @@ from submission.render.vectors import (
     project,
     smoothstep,
     unit,
-    vector,
+    vec3,
 )
 
 _SAMPLES = 3  # of the arm and the object, along each side of a pixel
@@ -110,8 +110,8 @@ def _draw(solid, p, view, sun, depth, paint, box):
     """
     origin, right, up, forward = view
     kind, gloss = int(solid.kind), solid.gloss > 0.0
-    centre, extents, extra = vector(solid.centre), vector(solid.extents), vector(solid.extra)
-    x_axis, y_axis, z_axis = vector(solid.axes[0]), vector(solid.axes[1]), vector(solid.axes[2])
+    centre, extents, extra = vec3(solid.centre), vec3(solid.extents), vec3(solid.extra)
+    x_axis, y_axis, z_axis = vec3(solid.axes[0]), vec3(solid.axes[1]), vec3(solid.axes[2])
 
     low_x, high_x, low_y, high_y = FAR, -FAR, FAR, -FAR
     for corner in range(8):
@@ -139,7 +139,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
         line = along(ahead, above, -((row + 0.5) / _SAMPLES - p.centre[1]) / p.focal)
         for column in range(left, end):
             d = along(line, aside, ((column + 0.5) / _SAMPLES - p.centre[0]) / p.focal)
-            t, normal, back = hit(kind, o, d, extents, extra)
+            t, normal, back = hit_solid(kind, o, d, extents, extra)
             if t >= depth[row, column]:
                 continue
             factor = p.ambient * (1.0 + p.sky * dot(normal, skyward))
@@ -227,23 +227,23 @@ def _resolve(depth, paint, box, picture):
 @njit(error_model="numpy")
 def _render_image(p, layer, key, solids, depth, paint, picture, scratch, blurred, image):
     view = camera_axes(p)
-    sun = unit(vector(p.light))
+    sun = unit(vec3(p.light))
     u = (math.sin(p.pan), math.cos(p.pan), 0.0)
     w = (math.cos(p.pan), -math.sin(p.pan), 0.0)
-    arm = along(along(NONE, u, math.sin(p.tilt)), UP, math.cos(p.tilt))
+    arm = along(along(ZERO, u, math.sin(p.tilt)), UP, math.cos(p.tilt))
     shoulder = along((0.0, 0.0, p.shoulder_height), w, p.shoulder_offset)
     centre = along(shoulder, arm, p.arm_length)
     side = cross(arm, w)
     sin_roll, cos_roll = math.sin(p.object_roll), math.cos(p.object_roll)
-    x_axis = along(along(NONE, w, cos_roll), side, sin_roll)
-    y_axis = along(along(NONE, side, cos_roll), w, -sin_roll)
+    x_axis = along(along(ZERO, w, cos_roll), side, sin_roll)
+    y_axis = along(along(ZERO, side, cos_roll), w, -sin_roll)
     for solid in solids:
         solid.kind = -1.0
     add_arm(solids, p, u, w, arm, shoulder, centre)
     add_object(solids, p, centre, (x_axis, y_axis, arm))
 
-    copy_picture(layer[0], picture)
-    copy_picture(layer[1], blurred)
+    copy_image(layer[0], picture)
+    copy_image(layer[1], blurred)
     shadow_box = np.array([SIZE, 0, SIZE, 0])
     size = math.sqrt(0.5 * (p.radius**2 + p.half_height**2)) * 1.3
     _cast_shadow(p, view, sun, centre, size, picture, shadow_box)
@@ -258,7 +258,7 @@ def _render_image(p, layer, key, solids, depth, paint, picture, scratch, blurred
             max(changed[2] - 2, 0), min(changed[3] + 2, SIZE), scratch, blurred,
         )  # fmt: skip
     if p.patch_noise > 0.0:
-        add_patches(blurred, p.patch_noise, key)
+        add_patch_noise(blurred, p.patch_noise, key)
     develop(p, blurred, key, image)
 
 

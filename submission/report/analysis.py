@@ -9,7 +9,7 @@ from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.library import utils
 from submission.runtime.progress import progress_bar
 
-# DCI's fits on the official 10,000 points take most of the scoring; a picture needs fewer.
+# DCI's fits on the official 10,000 points take most of the scoring; a figure needs fewer.
 IMPORTANCE_POINTS = 2000
 QUANTILES = np.linspace(0.02, 0.98, 9)
 

@@ -54,10 +54,13 @@ def traversals(
 
 
 def curves(this: Run, baseline: Run | None) -> Markup:
+    """The losses over the epochs; the baseline dashed."""
     panels = {
-        "squared error": "squared_error", "KL, summed over latents": "kl", "beta": "beta",
+        "squared error": "squared_error",
+        "KL, summed over latents": "kl",
+        "beta": "beta",
         "active latents": "active_latents",
-    }  # fmt: skip
+    }
     with _style("curves"):
         figure = Figure(figsize=(11.5, 2.6))
         axes = figure.subplots(1, 4)
@@ -85,8 +88,8 @@ def curves(this: Run, baseline: Run | None) -> Markup:
 
 
 def _curve(axis: Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
-    axis.plot([row["epoch"] + 1 for row in rows], [row[column] for row in rows],
-              linewidth=1.6, **style)  # fmt: skip
+    epochs = [row["epoch"] + 1 for row in rows]
+    axis.plot(epochs, [row[column] for row in rows], linewidth=1.6, **style)
 
 
 def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
@@ -112,13 +115,17 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
 
 
 def _style(salt: str) -> Any:
-    """Text and lines in _INK on nothing. `salt` keeps the ids of two pictures on a page apart."""
+    """Text and lines in _INK on nothing. `salt` keeps the ids of two figures on a page apart."""
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style: dict[Any, Any] = {
-        "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif",
-        "figure.facecolor": "none", "axes.facecolor": "none",
-        "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.family": "sans-serif",
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     return matplotlib.rc_context(style | dict.fromkeys(ink, _INK))
 
 
@@ -131,7 +138,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)  # "axes_1", the same in each picture
+    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)  # "axes_1", the same in each figure
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
 
 

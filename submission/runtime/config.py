@@ -21,6 +21,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 # Of each configurable function or class the parameters that a gin file binds.
 _PARAMETERS: dict[str, dict[str, Kind]] = {}
+# Their names in gin files.
+_NAMES: dict[Callable[..., Any], str] = {}
 # Names of an earlier version, and what to do about them.
 _OLD_NAMES = {
     "train_groups.heaps": "is called train_groups.clusters now: rename it",
@@ -31,14 +33,24 @@ _OLD_NAMES = {
 
 def configurable(function: T) -> T:
     """Lets gin bind the parameters that are annotated with a Kind, and no others."""
+    return _register(function, function.__name__)
+
+
+def configurable_as(name: str) -> Callable[[T], T]:
+    """The same under a name of its own."""
+    return lambda function: _register(function, name)
+
+
+def _register(function: T, name: str) -> T:
     signature = vars(function)["__init__"] if isinstance(function, type) else function
-    _PARAMETERS[function.__name__] = kinds = {
-        name: kind
-        for name, hint in get_type_hints(signature, include_extras=True).items()
+    kinds = {
+        parameter: kind
+        for parameter, hint in get_type_hints(signature, include_extras=True).items()
         for kind in getattr(hint, "__metadata__", ())
         if isinstance(kind, Kind)
     }
-    registered: T = gin.configurable(allowlist=list(kinds))(function)
+    registered: T = gin.configurable(name, allowlist=list(kinds))(function)
+    _PARAMETERS[name], _NAMES[registered] = kinds, name
     return registered
 
 
@@ -61,7 +73,7 @@ def load_config(
             of these functions, a parameter bound twice in one file or not at all, or a value that
             it cannot have.
     """
-    called = [function.__name__ for function in (*functions, *optional)]
+    called = [_NAMES[function] for function in (*functions, *optional)]
     gin.clear_config()
     for path, text in config_texts(find_config(file)):
         try:
@@ -83,8 +95,8 @@ def load_config(
                 f"the binding {binding!r} is not understood ({first_line(error)}): write "
                 "Function.parameter=value as in submission/configs"
             ) from error
-    needed = [function.__name__ for function in functions]
-    needed += [function.__name__ for function in optional if asks_for(function)]
+    needed = [_NAMES[function] for function in functions]
+    needed += [_NAMES[function] for function in optional if asks_for(function)]
     for function in needed:
         for parameter, kind in _PARAMETERS[function].items():
             _refuse_wrong_value(f"{function}.{parameter}", kind)
@@ -200,7 +212,7 @@ def _refuse_wrong_value(name: str, kind: Kind) -> None:
 
 def asks_for(function: Callable[..., Any]) -> bool:
     """Whether the configuration binds any parameter of a configurable function."""
-    name = function.__name__
+    name = _NAMES[function]
     return any(_is_bound(f"{name}.{parameter}") for parameter in _PARAMETERS[name])
 
 

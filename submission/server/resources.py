@@ -1,9 +1,8 @@
 """Memory and hours that a submission would take, from a few batches."""
 
-import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gin
@@ -26,23 +25,36 @@ from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, mib
 from submission.server.preflight import Check
 
-IMAGES_BY_NAME = {"mpi3d_real_complex": min(SIZES_BY_COUNT)}
 
+def resource_checks(
+    config: Path,
+    bindings: Sequence[str],
+    data: Path | None,
+    name: str | None,
+    limit: Limit,
+    max_hours: float,
+) -> Iterator[Check]:
+    """Whether memory and time suffice for a configuration on a data set.
 
-def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
-    load_training(args.config, args.bindings)
+    Args:
+        data, name: folder and name of the data set as the user gave them; without a folder the data
+            set need not be there, and its official size is taken.
+
+    Raises:
+        UserError: the configuration is wrong, or a data set is named that is not there.
+    """
+    load_training(config, bindings)
     device = pick_device("auto")
-    dataset_name = args.dataset or paths.dataset_name()
-    known, file = find_file(args.data or paths.data_folder(), dataset_name)
+    known, file = find_file(data or paths.data_folder(), name or paths.dataset_name())
     if file:
         count = open_file(file, known).num_images
         what = f"{known}, {count:,} images"
-    elif args.data:
-        raise UserError(f"no file of {known} in {args.data}: place it there, or leave out --data")
+    elif data:
+        raise UserError(f"no file of {known} in {data}: place it there, or leave out --data")
     else:
-        count = IMAGES_BY_NAME.get(known, max(SIZES_BY_COUNT))
+        count = (min if known == "mpi3d_real_complex" else max)(SIZES_BY_COUNT)
         what = f"{known} at its official {count:,} images"
-    what += f", {args.config.name}"
+    what += f", {config.name}"
     try:
         planned = plan(count, limit, device)
         detail = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
@@ -56,11 +68,11 @@ def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
         yield Check("time", False, f"not measured ({error})", "mend that first")
         return
     detail = (
-        f"{hours:,.1f} of {args.hours:g} hours expected on this machine's {device.type}, "
+        f"{hours:,.1f} of {max_hours:g} hours expected on this machine's {device.type}, "
         f"extrapolated from a few batches ({what})"
     )
-    remedy = "" if hours <= args.hours else "a GPU, fewer train_vae.epochs, or another --config"
-    yield Check("time", hours <= args.hours, detail, remedy)
+    remedy = "" if hours <= max_hours else "a GPU, fewer train_vae.epochs, or another --config"
+    yield Check("time", hours <= max_hours, detail, remedy)
 
 
 def _hours(count: int, device: torch.device) -> float:
