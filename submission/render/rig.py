@@ -1,6 +1,4 @@
-"""What an image of the rig depends on: one record of parameters, and a domain's numbers for it."""
-
-from dataclasses import dataclass
+"""What an image of the rig depends on: one record of parameters."""
 
 import numpy as np
 
@@ -22,6 +20,10 @@ AXIS_VALUES = 40
 # Codes of the solids that the ray caster knows; the first six are MPI3D's shape factor.
 CONE, CUBE, CYLINDER, HEXAGONAL, PYRAMID, SPHERE = range(6)
 COFFEE_CUP, TENNIS_BALL, CROISSANT, BEER_CUP = range(6, 10)
+SOLIDS = (
+    *("cone", "cube", "cylinder", "hexagonal", "pyramid", "sphere"),
+    *("coffee_cup", "tennis_ball", "croissant", "beer_cup"),
+)
 
 # Everything a picture depends on, one record of float32 an image. `parameters` fills it with a
 # domain's own values; a caller may change any column of any image before rendering.
@@ -108,82 +110,3 @@ COLUMNS = PARAMETERS.names or ()
 
 # The columns that decide the picture of the empty platform: from the camera up to the walls.
 BACKGROUND_COLUMNS = (*COLUMNS[: COLUMNS.index("pan")], "blur")
-Rgb = tuple[float, float, float]
-Scalar = float | tuple[float, float, float]
-Colour = Rgb | tuple[Rgb, Rgb, Rgb]
-
-
-@dataclass(frozen=True)
-class Rig:
-    """One domain. A field named as a column of PARAMETERS holds that column's value, or three of
-    them for the top, center and bottom camera. Angles are in degrees here."""
-
-    # x, y, z, yaw, pitch down, roll
-    cameras: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
-    focal: Scalar
-    tilt_step: float
-    tilt_zero: float  # tilt angle at index 19.5
-    pan_step: float
-    pan_zero: float
-    colours: tuple[Rgb, ...]  # in the order of the colour factor
-    # of a large object: code, radius, half height, roll, shift of its centre along the arm
-    shapes: tuple[tuple[int, float, float, float, float], ...]
-    small: float  # size of a small object relative to a large one
-    object_scale: Scalar  # correction of the object's size in each camera's picture
-    ring_colours: tuple[Rgb, Rgb, Rgb]  # purple, sea green, salmon
-    ring_inner: float
-    floor_rgb: Colour
-    table_rgb: Colour
-    wall_rgb: Colour
-    foot_ring: tuple[float, float]
-    foot_ring_rgb: Colour
-    foot_rgb: Colour
-    shoulder_height: float
-    shoulder_offset: float
-    arm_length: float
-    rod_rgb: Colour
-    bracket_rgb: Colour
-    plate: tuple[float, float, float]
-    plate_rgb: Colour
-    head_radius: float
-    head_rise: float
-    head_brightness: float
-    foot_block_rgb: Colour
-    light: Rgb
-    ambient: Scalar
-    diffuse: Scalar
-    specular: Scalar
-    shadow: Scalar
-    blur: Scalar
-    noise: Scalar
-    colour_noise: Scalar
-    inside_rgb: Colour = (190.0, 225.0, 195.0)
-    ring_turn: float = -70.0
-    ring_soft: float = 0.12
-    floor_gradient: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.0)
-    floor_falloff: Scalar = 0.0
-    foot_shadow: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.15)
-    wall_distance: float = 1.07
-    wall_turn: float = -17.0
-    wall_gradient: Scalar = 0.0
-    wall_spot: Scalar = 0.0
-    seam: Scalar = 0.7
-    seam_width: float = 0.1
-    rod_radius: float = 0.0085
-    bracket: tuple[float, float, float] = (0.014, 0.025, 0.06)
-    plate_offset: float = 0.004
-    plate_texture: tuple[tuple[float, float], ...] = ((1.0, 1.0),) * 8
-    head_reach: float = 0.75
-    foot_block: tuple[float, float, float] = (0.018, 0.028, 0.032)
-    foot_block_offset: float = 0.032
-    sky: Scalar = 0.3
-    shininess: Scalar = 12.0
-    shadow_soft: float = 0.5
-    vignette: Scalar = 0.0
-    saturation: Scalar = 1.0
-    gain: Colour = (1.0, 1.0, 1.0)
-    bias: Colour = (0.0, 0.0, 0.0)
-    gamma: Scalar = 1.0
-    centre: tuple[float, float] = (32.0, 32.0)
-    patch_noise: float = 0.0
-    palette: float = 0.0
