@@ -2,19 +2,15 @@
 
 from dataclasses import replace
 
-from submission.render.rig import (
-    BEER_CUP,
-    COFFEE_CUP,
-    CONE,
-    CROISSANT,
-    CUBE,
-    CYLINDER,
-    HEXAGONAL,
-    PYRAMID,
-    SPHERE,
-    TENNIS_BALL,
-    Rig,
-)
+from submission.render import rig
+from submission.render.rig import Rig
+
+
+def _texture(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """Brightness of the plate's patches, from the foot up: of its half towards -u, and towards u
+    (the direction that pan gives the leaning arm)."""
+    return tuple(zip(one, other, strict=True))
+
 
 # The numbers below come out of a fit of rendered to published frames (mean absolute difference).
 # The samples' palettes falsify brown, olive and salmon: those colours are set by hand, and so is
@@ -39,12 +35,12 @@ TOY = Rig(
         (123, 122, 50),
     ),
     shapes=(
-        (CONE, 0.0826, 0.0792, 0, 0.0),
-        (CUBE, 0.0872, 0.0826, 3, 0.0),
-        (CYLINDER, 0.0795, 0.0870, 0, 0.0),
-        (HEXAGONAL, 0.0955, 0.0857, -29, 0.0),
-        (PYRAMID, 0.0821, 0.0793, 1, 0.0),
-        (SPHERE, 0.0841, 0.0841, 0, 0.0),
+        (rig.CONE, 0.0826, 0.0792, 0, 0.0),
+        (rig.CUBE, 0.0872, 0.0826, 3, 0.0),
+        (rig.CYLINDER, 0.0795, 0.0870, 0, 0.0),
+        (rig.HEXAGONAL, 0.0955, 0.0857, -29, 0.0),
+        (rig.PYRAMID, 0.0821, 0.0793, 1, 0.0),
+        (rig.SPHERE, 0.0841, 0.0841, 0, 0.0),
     ),
     small=0.7,
     object_scale=(0.97, 0.95, 0.98),
@@ -80,15 +76,9 @@ TOY = Rig(
     seam=0.0,
     rod_radius=0.0099,
     bracket=(0.0185, 0.0262, 0.0673),
-    plate_texture=(
-        (2.46, 2.43),
-        (0.98, 1.46),
-        (1.04, 1.04),
-        (0.95, 0.97),
-        (1.27, 1.03),
-        (0.94, 0.94),
-        (0.97, 1.02),
-        (1.24, 0.82),
+    plate_texture=_texture(
+        (2.46, 0.98, 1.04, 0.95, 1.27, 0.94, 0.97, 1.24),
+        (2.43, 1.46, 1.04, 0.97, 1.03, 0.94, 1.02, 0.82),
     ),
     head_reach=0.31,
     foot_block=(0.0116, 0.0402, 0.045),
@@ -116,12 +106,12 @@ REALISTIC = Rig(
         (110, 112, 55),
     ),
     shapes=(
-        (CONE, 0.0734, 0.0835, 0, 0.0),
-        (CUBE, 0.0780, 0.0798, 1, 0.0),
-        (CYLINDER, 0.0743, 0.0789, 0, 0.0),
-        (HEXAGONAL, 0.0908, 0.0786, -24, 0.0),
-        (PYRAMID, 0.0758, 0.0771, 12, 0.0),
-        (SPHERE, 0.0766, 0.0766, 0, 0.0),
+        (rig.CONE, 0.0734, 0.0835, 0, 0.0),
+        (rig.CUBE, 0.0780, 0.0798, 1, 0.0),
+        (rig.CYLINDER, 0.0743, 0.0789, 0, 0.0),
+        (rig.HEXAGONAL, 0.0908, 0.0786, -24, 0.0),
+        (rig.PYRAMID, 0.0758, 0.0771, 12, 0.0),
+        (rig.SPHERE, 0.0766, 0.0766, 0, 0.0),
     ),
     small=0.7,
     object_scale=(0.93, 0.92, 0.95),
@@ -166,15 +156,9 @@ REALISTIC = Rig(
     rod_radius=0.0074,
     bracket=(0.0212, 0.0211, 0.11),
     plate_offset=0.0022,
-    plate_texture=(
-        (1.85, 1.64),
-        (1.77, 1.39),
-        (1.5, 1.0),
-        (1.41, 1.3),
-        (1.34, 1.01),
-        (1.08, 0.49),
-        (0.9, 0.33),
-        (1.11, 1.89),
+    plate_texture=_texture(
+        (1.85, 1.77, 1.5, 1.41, 1.34, 1.08, 0.9, 1.11),
+        (1.64, 1.39, 1.0, 1.3, 1.01, 0.49, 0.33, 1.89),
     ),
     head_reach=0.65,
     foot_block=(0.0161, 0.0323, 0.0316),
@@ -204,12 +188,12 @@ REAL = Rig(
         (98, 112, 78),
     ),
     shapes=(
-        (CONE, 0.0800, 0.0785, 0, 0.0),
-        (CUBE, 0.0745, 0.0771, -4, 0.0),
-        (CYLINDER, 0.0784, 0.0774, 0, 0.0),
-        (HEXAGONAL, 0.0900, 0.0785, 28, 0.0),
-        (PYRAMID, 0.0839, 0.0794, -1, 0.0),
-        (SPHERE, 0.0807, 0.0807, 0, 0.0),
+        (rig.CONE, 0.0800, 0.0785, 0, 0.0),
+        (rig.CUBE, 0.0745, 0.0771, -4, 0.0),
+        (rig.CYLINDER, 0.0784, 0.0774, 0, 0.0),
+        (rig.HEXAGONAL, 0.0900, 0.0785, 28, 0.0),
+        (rig.PYRAMID, 0.0839, 0.0794, -1, 0.0),
+        (rig.SPHERE, 0.0807, 0.0807, 0, 0.0),
     ),
     small=0.7,
     object_scale=(0.97, 1.0, 0.98),
@@ -252,15 +236,9 @@ REAL = Rig(
     rod_radius=0.0087,
     bracket=(0.0185, 0.0224, 0.0605),
     plate_offset=0.0004,
-    plate_texture=(
-        (1.65, 2.05),
-        (1.71, 1.91),
-        (1.62, 1.47),
-        (1.18, 1.67),
-        (1.22, 1.37),
-        (0.77, 0.76),
-        (0.47, 0.3),
-        (0.3, 1.39),
+    plate_texture=_texture(
+        (1.65, 1.71, 1.62, 1.18, 1.22, 0.77, 0.47, 0.3),
+        (2.05, 1.91, 1.47, 1.67, 1.37, 0.76, 0.3, 1.39),
     ),
     head_reach=0.86,
     foot_block=(0.0239, 0.0347, 0.0344),
@@ -286,10 +264,10 @@ COMPLEX = replace(
     pan_zero=-0.32,
     colours=((225, 150, 90), (50, 139, 70), (95, 105, 80), (344, 67, 44)),
     shapes=(
-        (COFFEE_CUP, 0.1278, 0.0874, -6, -0.0075),
-        (TENNIS_BALL, 0.0728, 0.0728, 0, 0.005),
-        (CROISSANT, 0.0914, 0.0146, -30, -0.0161),
-        (BEER_CUP, 0.0508, 0.0812, -63, -0.0024),
+        (rig.COFFEE_CUP, 0.1278, 0.0874, -6, -0.0075),
+        (rig.TENNIS_BALL, 0.0728, 0.0728, 0, 0.005),
+        (rig.CROISSANT, 0.0914, 0.0146, -30, -0.0161),
+        (rig.BEER_CUP, 0.0508, 0.0812, -63, -0.0024),
     ),
     small=0.69,
     object_scale=1.0,
@@ -329,15 +307,9 @@ COMPLEX = replace(
     rod_radius=0.0058,
     bracket=(0.017, 0.0222, 0.1248),
     plate_offset=0.0129,
-    plate_texture=(
-        (1.05, 1.22),
-        (0.97, 1.12),
-        (0.85, 1.04),
-        (0.9, 1.16),
-        (0.55, 0.85),
-        (0.43, 0.68),
-        (0.43, 0.59),
-        (0.57, 1.25),
+    plate_texture=_texture(
+        (1.05, 0.97, 0.85, 0.9, 0.55, 0.43, 0.43, 0.57),
+        (1.22, 1.12, 1.04, 1.16, 0.85, 0.68, 0.59, 1.25),
     ),
     head_reach=0.83,
     foot_block=(0.0337, 0.0466, 0.0391),
