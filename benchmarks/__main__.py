@@ -20,10 +20,11 @@ import numpy as np
 
 from benchmarks import floor
 from benchmarks.report import draw, table
+from experiments.pages import show
 from submission.data.dataset import Dataset, open_dataset, verify
 from submission.latents.codes import cached_codes
+from submission.pipeline.configuration import load_training
 from submission.runtime import paths
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError, first_line
 from submission.runtime.files import replacing, write_text
 from submission.runtime.progress import progress_bar
@@ -57,7 +58,7 @@ GROWTH_COUNTS = {"dci.num_train": 500, "dci.num_test": 250}
 def main(argv: list[str] | None = None) -> int:
     """Runs the bench, or prints the table of an earlier run; returns the exit code, as
     submission's own commands do."""
-    args = _parser().parse_args(argv)
+    args = arguments().parse_args(argv)
     try:
         if args.table:
             print(table(_read(args.table)))
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.split("\n")[0]
     )
@@ -80,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         "--repeats", type=int, default=3, help="of each comparison (default: %(default)s)"
     )
     parser.add_argument(
-        "--out", type=Path, help="folder for benchmarks.json and .png; default: scratch/benchmarks"
+        "--out",
+        type=Path,
+        help="folder for benchmarks.json and .png (docs: its page is updated, too); default: "
+        "scratch/benchmarks",
     )
     parser.add_argument(
         "--stages", default=",".join(STAGES), help="comma-separated, some of %(default)s"
@@ -103,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures, prints the table, and writes benchmarks.json and benchmarks.png.
+    """Measures, prints the table, and writes benchmarks.json and benchmarks.png; where a page
+    benchmarks.md lies beside them, as in docs/, the table is written into it.
 
     Raises:
         UserError: an unknown stage, no such data set, or a route that fails.
@@ -170,9 +175,11 @@ def run(args: argparse.Namespace) -> None:
                 "seconds": [one["seconds"] for one in runs],
                 "peak_mib": [one["peak_mib"] for one in runs],
             })  # fmt: skip
-    # The picture first: where there is a new JSON file, there is its picture, too.
+    # The figure first: where there is a new JSON file, there is its figure, too.
     draw(report, out / "benchmarks.png")
     write_text(out / "benchmarks.json", json.dumps(report, indent=2) + "\n")
+    if (page := out / "benchmarks.md").is_file():
+        show(page, "benchmarks", table(report))
     print(f"\n{table(report)}\n\nin {out}")
 
 
@@ -278,7 +285,7 @@ def _compared(settings: Settings, dataset: Dataset) -> dict[str, dict[str, tuple
 
 
 def _growth(settings: Settings, dataset: Dataset, work: Path) -> list[dict[str, Any]]:
-    """How cost grows: for each line of the picture a route and its runs (x, settings)."""
+    """How cost grows: for each line of the figure a route and its runs (x, settings)."""
     first = dataset.factor_sizes[0]
     parts = [_part(dataset, work, n) for n in sorted({1, first // 2, first})]
     codes = {"counts": GROWTH_COUNTS}
@@ -325,7 +332,7 @@ def _part(dataset: Dataset, work: Path, values: int) -> tuple[int, Settings]:
 
 
 def _work() -> dict[str, int]:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     step_flop, step_bytes = floor.vae_step_work(BATCH)
     return {
         "image_flop": floor.extractor_flop(), "step_flop": step_flop, "step_bytes": step_bytes,

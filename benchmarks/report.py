@@ -1,4 +1,4 @@
-"""The bench's JSON as the README's table, and as a picture."""
+"""The bench's JSON as the tables of docs/benchmarks.md, and as a figure."""
 
 import math
 from pathlib import Path
@@ -28,8 +28,9 @@ def table(report: Report) -> str:
         kind = f"a rendered stand-in for {kind}, NOT MPI3D"
     lines = [
         f"Measured on {report['date']} on {machine['cores']} cores ({machine['cpu']}), PyTorch "
-        f"{report['versions']['torch']}, on {kind} ({data['num_images']:,} images). Each figure is "
-        f"the median of {len(report['rates'])} runs (least to most), each in a fresh process.",
+        f"{report['versions']['torch']}, on {kind} ({data['num_images']:,} images). Each value is "
+        f"the median of {len(report['rates'])} runs (smallest to largest in brackets), each in a "
+        "fresh process.",
         "",
         "| stage | ours | the usual way | time, ours : usual | memory, ours : usual "
         "| share of the floor, ours / usual | aim |",
@@ -109,7 +110,7 @@ def score_difference(report: Report) -> float:
 
 
 def draw(report: Report, path: Path) -> None:
-    """A picture of the same: time and memory as ratios, shares of the floor, and growth."""
+    """A figure of the same: time and memory as ratios, shares of the floor, and growth."""
     names = list(report["stages"])
     figure, axes = plt.subplots(1, 3, figsize=(14, 4))
     places = np.arange(len(names))
@@ -162,17 +163,19 @@ def _floor_text(report: Report) -> str:
     rates, work = _rates(report), report["work"]
     shown = {name: _rate_cell(report, name) for name in rates}
     return (
-        "The machine's rates, measured in the same call, in GFLOP/s of float32: large matrix "
-        f"products {shown['matmul']}, in the shapes of the VAE {shown['vae']}, by oneDNN "
+        f"The machine's rates in float32, measured in the same call: large matrix products "
+        f"{shown['matmul']} GFLOP/s, products in the shapes of the VAE {shown['vae']}, by oneDNN "
         f"{shown['matmul_onednn']} and {shown['vae_onednn']}, 3x3 convolutions "
-        f"{shown['convolution']}; copying {shown['copy']} GB/s (read plus written). "
-        f"The floor of the features is {work['image_flop'] / 1e9:.2f} GFLOP an image at the "
-        "fastest of the large products and the convolutions, since no route can be faster than "
-        f"what the machine has shown; of a VAE step {work['step_flop'] / 1e9:.1f} GFLOP at the "
-        f"faster rate in its shapes plus {work['step_bytes'] / 1e6:.0f} MB at the copy's; of "
-        "loading one copy of the images; of DCI one core's time over the cores; of metrics on "
-        "images the features' floor for the images that pass through the network. For metrics "
-        "from codes no floor is known."
+        f"{shown['convolution']}; copying {shown['copy']} GB/s (read plus written). The floor is "
+        "the least time that a stage's work takes at these rates:\n\n"
+        f"- features: {work['image_flop'] / 1e9:.2f} GFLOP an image, at the fastest rate of the "
+        "large products and the convolutions;\n"
+        f"- a VAE step: {work['step_flop'] / 1e9:.1f} GFLOP at the faster rate in its shapes, plus "
+        f"{work['step_bytes'] / 1e6:.0f} MB at the rate of copying;\n"
+        "- loading: one copy of the images;\n"
+        "- DCI: the time on one core divided by the number of cores;\n"
+        "- metrics called on images: the features' floor for the images that pass through the "
+        "network. For metrics computed from codes no floor is known.\n"
     )
 
 

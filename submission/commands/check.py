@@ -32,7 +32,10 @@ def run(args: argparse.Namespace) -> None:
         UserError: there is no git repository, tag, remote or data set of that name to check.
     """
     limit = Limit(parse_bytes(args.memory), "--memory")
-    checks = [*repository_checks(args), *resource_checks(args, limit)]
+    checks = [
+        *repository_checks(args.tag, args.remote),
+        *resource_checks(args.config, args.bindings, args.data, args.dataset, limit, args.hours),
+    ]
     if args.json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     else:

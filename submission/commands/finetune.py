@@ -6,13 +6,13 @@ from pathlib import Path
 
 from submission.commands import options
 from submission.features.weights import SHIPPED_WEIGHTS
+from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import open_source
 from submission.finetuning.processes import process_group, process_rank
 from submission.finetuning.starts import Start
 from submission.finetuning.training import finetune_from
 from submission.finetuning.weights import SHIPPED_HEADS
 from submission.runtime import paths, signals
-from submission.runtime.config import load_config, refuse_foreign
 from submission.runtime.files import locked
 
 
@@ -40,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The `finetune` command, by itself or under torchrun (one process per GPU)."""
-    load_config(args.config, args.bindings)
-    refuse_foreign()
+    load_finetuning(args.config, args.bindings)
     with process_group(args.device) as device:
         paths.make_folder(args.out, "name another --out")
         lock = locked(args.out / ".lock", "wait for it, or give this one another --out")

@@ -1,17 +1,15 @@
 """`remote`: a repository that evaluates what is pushed to it, as the challenge's does."""
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from submission.commands import evaluate
+from submission.data.dataset import open_dataset
 from submission.runtime import paths
-from submission.runtime.errors import UserError
-from submission.runtime.files import replacing
-from submission.server.evaluation import git, refuse_arguments
-from submission.server.remote import HOOK
+from submission.server.evaluation import refuse_options
+from submission.server.remote import make_remote, refuse_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,32 +26,18 @@ def run(args: argparse.Namespace) -> None:
         UserError: the folder holds something else, or `evaluate` would refuse the options.
     """
     folder = args.folder.resolve()
-    hook = folder / "hooks" / "post-receive"
-    is_ours = hook.is_file() and "submission remote" in hook.read_text(errors="replace")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not is_ours:
-        raise UserError(f"{folder} is there and holds something else: name a new folder")
-    command = [
-        sys.executable, "-P", "-m", "submission", "evaluate", "--repo", str(folder),
-        "--leaderboard", str(folder / "leaderboard.json"), "--once", *args.options,
-    ]  # fmt: skip
+    refuse_folder(folder)
+    options = ["--repo", str(folder), "--leaderboard", str(folder / "leaderboard.json"), "--once"]
+    options += args.options
     # A slip in the options should show now, not at the push.
     parser = argparse.ArgumentParser(prog="python -m submission remote DIR")
     evaluate.add_arguments(parser)
-    refuse_arguments(parser.parse_args([*command[5:], "--tag", "submission-"]))
-    made = git("init", "--quiet", "--bare", str(folder))
-    if made.returncode != 0:
-        raise UserError(f"{folder} cannot be made: {made.stderr.strip()}")
-    # A global core.hooksPath would have the push run other hooks, or none.
-    git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
-    text = HOOK.format(
-        folder=shlex.quote(os.getcwd()),
-        project=shlex.quote(str(paths.PROJECT)),
-        command=shlex.join(command),
+    parsed = parser.parse_args([*options, "--tag", "submission-"])
+    refuse_options(
+        evaluate.options_of(parsed),
+        open_dataset(parsed.data or paths.data_folder(), parsed.dataset or paths.dataset_name()),
     )
-    hook.parent.mkdir(exist_ok=True)
-    with replacing(hook) as file:
-        file.write(text.encode())
-        os.fchmod(file.fileno(), 0o755)
+    make_remote(folder, [sys.executable, "-P", "-m", "submission", "evaluate", *options])
     print(
         f"{folder} evaluates every pushed tag submission-*:\n"
         f"  git remote add local {shlex.quote(str(folder))}\n"

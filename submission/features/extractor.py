@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg
 
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Count, Text
 
 FEATURE_SIZE = 512
 
@@ -63,7 +65,7 @@ class RMAC(nn.Module):
         return l2_normalize(total)
 
 
-@gin.configurable
+@configurable
 class Extractor(nn.Module):
     """Images -> feature vectors.
 
@@ -77,7 +79,7 @@ class Extractor(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, aggregation: str = gin.REQUIRED, resolution: int = gin.REQUIRED) -> None:
+    def __init__(self, aggregation: Text = gin.REQUIRED, resolution: Count = gin.REQUIRED) -> None:
         super().__init__()
         if aggregation not in ("learned", "rmac"):
             raise UserError(

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.render.scene import factor_sizes
+from submission.runtime.config import configurable
+from submission.runtime.kinds import Rate, Share, Switch
 
 FACTOR_SIZES = factor_sizes("real")  # (6, 6, 2, 3, 3, 40, 40), one head each
 COMPLEX_SIZES = factor_sizes("complex")
@@ -20,7 +22,7 @@ def readable(complex_objects: bool) -> range:
     return range(2 if complex_objects else 0, len(FACTOR_SIZES))
 
 
-@gin.configurable(denylist=["extractor"])
+@configurable
 class Network(nn.Module):
     """Extractor and heads.
 
@@ -37,9 +39,9 @@ class Network(nn.Module):
     def __init__(
         self,
         extractor: Extractor,
-        dropout: float = gin.REQUIRED,
-        head_scale: float = gin.REQUIRED,
-        bfloat16: bool = gin.REQUIRED,
+        dropout: Share = gin.REQUIRED,
+        head_scale: Rate = gin.REQUIRED,
+        bfloat16: Switch = gin.REQUIRED,
     ) -> None:
         super().__init__()
         self.extractor = extractor

@@ -37,15 +37,17 @@ from submission.finetuning.weights import SHIPPED_HEADS, write_weights
 from submission.render.rig import FACTOR_NAMES
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
+from submission.runtime.config import configurable_as
 from submission.runtime.device import has_bfloat16
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_csv
+from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Text, Weight, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
 
-@gin.configurable("finetune")
+@configurable_as("finetune")
 @dataclass(frozen=True)
 class Settings:
     """How `finetune` trains.
@@ -61,17 +63,17 @@ class Settings:
         checkpoint_steps: a checkpoint after so many steps, besides after every epoch.
     """
 
-    epochs: int = gin.REQUIRED
-    batch_size: int = gin.REQUIRED
-    learning_rate: float = gin.REQUIRED
-    backbone_learning_rate: float = gin.REQUIRED
-    schedule: str = gin.REQUIRED
-    betas: tuple[float, float] = gin.REQUIRED
-    weight_decay: float = gin.REQUIRED
-    clip_norm: float | None = gin.REQUIRED
-    axis_smoothing: float = gin.REQUIRED
-    checkpoint_steps: int = gin.REQUIRED
-    seed: int = gin.REQUIRED
+    epochs: Count = gin.REQUIRED
+    batch_size: Count = gin.REQUIRED
+    learning_rate: Rate = gin.REQUIRED
+    backbone_learning_rate: Weight = gin.REQUIRED
+    schedule: Text = gin.REQUIRED
+    betas: Betas = gin.REQUIRED
+    weight_decay: Weight = gin.REQUIRED
+    clip_norm: RateOrNone = gin.REQUIRED
+    axis_smoothing: Weight = gin.REQUIRED
+    checkpoint_steps: Count = gin.REQUIRED
+    seed: Whole = gin.REQUIRED
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):

@@ -1,10 +1,11 @@
 """The metrics' names, their settings, and the numbers that the paper reports."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gin
 
-import submission.metrics.library  # noqa: F401 (registers what the settings bind)
+from submission.runtime.config import config_texts
 from submission.runtime.errors import UserError
 from submission.runtime.paths import CONFIGS
 
@@ -32,8 +33,8 @@ PAPER_GRID = {
     "complex": "MPI3D-real complex, full grid of 460,800 images",
 }
 
-# The server's settings. metrics_official.gin binds the same values; these decide whether a result
-# may be called official, whatever file or binding the settings in force came from.
+# The server's settings, as metrics_official.gin binds them. A result is called official if its
+# settings equal these, whatever file or binding they came from.
 OFFICIAL: dict[str, Any] = {
     "factor_vae_score.num_variance_estimate": 10000,
     "factor_vae_score.num_train": 10000,
@@ -57,8 +58,25 @@ OFFICIAL: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What a scoring is asked for.
+
+    Attributes:
+        metrics: some of METRICS.
+        quick: lowered sample counts, comparable with nothing else.
+        device: of the model.
+        stock: the scorer's own route, the images through the model for every metric.
+    """
+
+    metrics: tuple[str, ...] = METRICS
+    quick: bool = False
+    device: str = "auto"
+    stock: bool = False
+
+
 def load_settings(quick: bool = False) -> dict[str, Any]:
-    """Bind the metrics' settings through gin and return what is bound.
+    """Binds the metrics' settings through gin and returns them.
 
     Args:
         quick: lowered counts (metrics_quick.gin), whose scores are not comparable with any other.
@@ -66,14 +84,18 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
     Other bindings in gin's global configuration stay as they are, and a locked configuration is
     locked again afterwards.
     """
+    # Registers what the settings bind. Imported here: 80 MiB that a training does without.
+    import submission.metrics.library  # noqa: F401
+
     name = "metrics_quick.gin" if quick else "metrics_official.gin"
     with gin.unlock_config():
-        gin.parse_config_file(str(CONFIGS / name), skip_unknown=False)
+        for _, text in config_texts(CONFIGS / name):
+            gin.parse_config(text)
     return bound_settings()
 
 
 def bound_settings() -> dict[str, Any]:
-    """The metric settings in force in gin, by configurable and parameter, as JSON values.
+    """The metric settings bound in gin, by configurable and parameter, as JSON values.
 
     Raises:
         ValueError: one of them is not bound (`load_settings` was not called).

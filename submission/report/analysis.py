@@ -4,26 +4,14 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from submission.data.dataset import Dataset
-from submission.latents.vae import INACTIVE_KL
 from submission.metrics.dci import factor_importance
 from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.library import utils
 from submission.runtime.progress import progress_bar
 
-# DCI's fits on the official 10,000 points take most of the scoring; a picture needs fewer.
+# DCI's fits on the official 10,000 points take most of the scoring; a figure needs fewer.
 IMPORTANCE_POINTS = 2000
 QUANTILES = np.linspace(0.02, 0.98, 9)
-
-
-def active_latents(codes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of the latents (n, C) carry something: bool (C,).
-
-    The export holds means and no variances, so the mean KL cannot be had, but a lower bound:
-    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, whose mean is at least half the
-    variance of mu.
-    """
-    return np.asarray(codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL)
 
 
 def mutual_information(
@@ -97,14 +85,3 @@ def traverse(
         best = np.minimum(best, value)
     far = np.sqrt(((scaled[rows] - targets) ** 2).sum(axis=1))
     return rows.reshape(latents, -1), far.reshape(latents, -1)
-
-
-def images_at(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Single images (n, 64, 64, 3) by ascending row; a compressed file is read through for them."""
-    if dataset.offset is not None:
-        return np.array(dataset.array()[rows])
-    found, begin = [], 0
-    for batch in dataset.batches(1024):
-        found.append(batch[rows[(rows >= begin) & (rows < begin + len(batch))] - begin])
-        begin += len(batch)
-    return np.concatenate(found)

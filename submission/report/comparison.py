@@ -1,12 +1,12 @@
 """Two runs, or two sets of seeds, beside each other: scores, intervals, what differs."""
 
-import math
 import re
 import statistics
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.stats import ttest_ind
 
 from submission.metrics.settings import TITLES
 from submission.report.runs import Run
@@ -16,8 +16,8 @@ def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str,
     """One row per metric that all of `these` have and, if that is all five, their sum.
 
     `this` and `baseline` are (mean, standard deviation or None), or None. `difference` is theirs;
-    `interval` has its two ends at 95 % (over the seeds), or None if a side has one run or neither
-    side has any spread.
+    `interval` its 95 % interval over the seeds, or None if a side has one run or neither side has
+    any spread.
     """
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
     paper = these[0].scores["paper"]["headline"]
@@ -25,12 +25,15 @@ def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str,
     for metric, name in {**TITLES, "sum": "sum"}.items():
         new, old = (_values(side, metric) for side in (these, baselines))
         if new:
-            rows.append({
-                "name": name, "this": _mean(new), "baseline": _mean(old) if old else None,
-                "difference": statistics.fmean(new) - statistics.fmean(old) if old else None,
-                "interval": _interval(new, old) if len(new) > 1 and len(old) > 1 else None,
-                "ideal": _value(ideal, metric), "paper": _value(paper, metric),
-            })  # fmt: skip
+            row: dict[str, Any] = {"name": name, "this": _mean(new), "baseline": None}
+            row |= {"difference": None, "interval": None}
+            row |= {"ideal": _value(ideal, metric), "paper": _value(paper, metric)}
+            if old:
+                row["baseline"] = _mean(old)
+                row["difference"] = statistics.fmean(new) - statistics.fmean(old)
+            if len(new) > 1 and len(old) > 1:
+                row["interval"] = _interval(new, old)
+            rows.append(row)
     return rows
 
 
@@ -51,19 +54,15 @@ def _mean(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float] | None:
-    """Welch's: half of it is t s, with s^2 = a + b for a = s_new^2 / n_new and b alike, and
-    s^4 / (a^2 / (n_new - 1) + b^2 / (n_old - 1)) degrees of freedom. None if neither side has any
-    spread, as when a coarse score is the same in all of a few seeds: that is no certainty."""
-    squares = [statistics.variance(side) / len(side) for side in (new, old)]
-    total = sum(squares)
-    if total == 0:
+    """Welch's 95 % interval of the difference of the means. None if neither side has any spread, as
+    when a coarse score is the same in all of a few seeds: that is no certainty."""
+    if len(set(new)) == len(set(old)) == 1:
         return None
-    freedom = total**2 / sum(
-        square**2 / (len(side) - 1) for square, side in zip(squares, (new, old), strict=True)
-    )
-    half = float(student_t.ppf(0.975, freedom)) * math.sqrt(total)
-    middle = statistics.fmean(new) - statistics.fmean(old)
-    return middle - half, middle + half
+    with warnings.catch_warnings():
+        # One side alone may have no spread, which scipy warns of.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ends = ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
+    return float(ends.low), float(ends.high)
 
 
 def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:

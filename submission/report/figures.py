@@ -9,13 +9,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
-from submission.metrics.picture import plt
-from submission.report.analysis import images_at, traverse
+from submission.report.analysis import traverse
 from submission.report.runs import Run
 
 _INK = "#123456"  # what stands for the page's own text colour until the SVG is written
@@ -31,10 +33,10 @@ def traversals(
     anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
     rows, far = traverse(codes, active, anchor)
     wanted = np.unique(np.append(rows, anchor))
-    images = dict(zip(wanted.tolist(), images_at(dataset, wanted), strict=True))
+    images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
     strips = []
     for latent, row, distance in zip(np.flatnonzero(active), rows, far, strict=True):
-        values = np.unravel_index(row, sizes)
+        values = dataset.factors(row).T
         changing = [
             f"{name} ({len(np.unique(v))} values)"
             for name, v in zip(FACTOR_NAMES, values, strict=True)
@@ -52,12 +54,16 @@ def traversals(
 
 
 def curves(this: Run, baseline: Run | None) -> Markup:
+    """The losses over the epochs; the baseline dashed."""
     panels = {
-        "squared error": "squared_error", "KL, summed over latents": "kl", "beta": "beta",
+        "squared error": "squared_error",
+        "KL, summed over latents": "kl",
+        "beta": "beta",
         "active latents": "active_latents",
-    }  # fmt: skip
+    }
     with _style("curves"):
-        figure, axes = plt.subplots(1, 4, figsize=(11.5, 2.6))
+        figure = Figure(figsize=(11.5, 2.6))
+        axes = figure.subplots(1, 4)
         for axis, (title, column) in zip(axes, panels.items(), strict=True):
             # The baseline below, so that a curve on top of it is still seen.
             for name, rows in baseline.losses.items() if baseline else ():
@@ -81,9 +87,9 @@ def curves(this: Run, baseline: Run | None) -> Markup:
         return _svg(figure, "Learning curves")
 
 
-def _curve(axis: plt.Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
-    axis.plot([row["epoch"] + 1 for row in rows], [row[column] for row in rows],
-              linewidth=1.6, **style)  # fmt: skip
+def _curve(axis: Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
+    epochs = [row["epoch"] + 1 for row in rows]
+    axis.plot(epochs, [row[column] for row in rows], linewidth=1.6, **style)
 
 
 def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
@@ -91,7 +97,8 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
     bins = np.linspace(-edge, edge, 60)
     lines = math.ceil(len(active) / 8)
     with _style("histograms"):
-        figure, axes = plt.subplots(lines, 8, figsize=(11.5, 1.35 * lines + 0.3), squeeze=False)
+        figure = Figure(figsize=(11.5, 1.35 * lines + 0.3))
+        axes = figure.subplots(lines, 8, squeeze=False)
         for axis in axes.flat[len(active) :]:
             axis.set_axis_off()
         for j, axis in enumerate(axes.flat[: len(active)]):
@@ -108,32 +115,35 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
 
 
 def _style(salt: str) -> Any:
-    """Text and lines in _INK on nothing. `salt` keeps the ids of two pictures on a page apart."""
+    """Text and lines in _INK on nothing. `salt` keeps the ids of two figures on a page apart."""
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style: dict[Any, Any] = {
-        "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif",
-        "figure.facecolor": "none", "axes.facecolor": "none",
-        "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.family": "sans-serif",
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     return matplotlib.rc_context(style | dict.fromkeys(ink, _INK))
 
 
-def _svg(figure: plt.Figure, title: str) -> Markup:
+def _svg(figure: Figure, title: str) -> Markup:
     """A figure as an <svg> element of the page, in the page's text colour."""
     text = io.StringIO()
     figure.savefig(
         text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
     )
-    plt.close(figure)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)  # "axes_1", the same in each picture
+    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)  # "axes_1", the same in each figure
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
 
 
 def _png(image: NDArray[np.uint8]) -> str:
     """An image (h, w, 3) as the address of an <img>."""
     file = io.BytesIO()
-    plt.imsave(file, image, format="png")
+    imsave(file, image, format="png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,8 +1,9 @@
 """`report`: one run as one HTML file that needs nothing else: did this gin line help, and why.
 
-The page holds its pictures and no script, so it can be mailed, and opened without a network.
+The page holds its figures and no script, so it can be mailed, and opened without a network.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +13,66 @@ from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
-from submission.latents.vae import INACTIVE_KL
+from submission.latents.codes import codes_of
+from submission.latents.vae import INACTIVE_KL, carries_anything
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.library import dci
 from submission.metrics.settings import TITLES, load_settings
 from submission.report.analysis import (
     IMPORTANCE_POINTS,
     QUANTILES,
-    active_latents,
     gbt_importance,
     mutual_information,
 )
 from submission.report.comparison import changes, obstacles, score_rows
 from submission.report.figures import curves, histograms, traversals
-from submission.report.runs import Run
+from submission.report.runs import Run, dataset_of, read_run, scored
+from submission.runtime import paths
+from submission.runtime.device import pick_device
+from submission.runtime.errors import UserError
+from submission.runtime.files import sha256, write_text
+
+log = logging.getLogger(__name__)
+
+
+def write_report(
+    these: Sequence[Path],
+    baselines: Sequence[Path],
+    out: Path | None = None,
+    data: Path | None = None,
+    dataset_name: str | None = None,
+    device: str = "auto",
+) -> Path:
+    """Writes the report on a run and its other seeds, compared with the seeds of another; returns
+    its file.
+
+    Args:
+        these, baselines: the runs' folders. out: default: report.html in the first run.
+        data, dataset_name: folder and name of the data set; default: what the scores name.
+        device: of the codes.
+
+    Raises:
+        UserError: no such run, a run without scores or model, scores of another model, or not the
+            data set of its scores.
+    """
+    new, old = ([read_run(folder) for folder in scored(side)] for side in (these, baselines))
+    left_out = [f for f in (*these, *baselines) if f not in (*scored(these), *scored(baselines))]
+    if left_out:
+        log.warning("left out, since not scored (yet): %s", ", ".join(map(str, left_out)))
+    this = new[0]
+    out = out or this.folder / "report.html"
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
+    dataset, data_md5 = dataset_of(this, data, dataset_name)
+    model = paths.model_path(this.folder)
+    if model.is_file() and sha256(model) != this.scores["model_sha256"]:
+        raise UserError(
+            f"the scores in {this.folder} are of another model than {model}: run `python -m "
+            "submission score` again"
+        )
+    codes = codes_of(model, dataset, data_md5, pick_device(device))
+    write_text(out, page(new, old, dataset, codes, [folder.name for folder in left_out]))
+    return out
 
 
 def page(
@@ -51,12 +98,15 @@ def page(
     information = mutual_information(grid, settings["mig.num_train"], settings["mig.batch_size"])
     points = min(settings["dci.num_train"], IMPORTANCE_POINTS)
     importance = gbt_importance(grid, points, settings["dci.batch_size"])
-    active = active_latents(codes)
+    active = carries_anything(codes)
     top_two = np.sort(information, axis=0)[::-1][:2]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template("report.html.j2").render(
         this=this,
         these=these,

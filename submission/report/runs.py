@@ -1,9 +1,10 @@
 """What a run's folder says, and the data set that it was scored on."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file, verify
 from submission.data.factors import FACTOR_NAMES
@@ -13,12 +14,20 @@ from submission.runtime import paths
 from submission.runtime.errors import UserError
 from submission.runtime.files import read_csv
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says: scores.json, config.gin, losses.csv, groups.csv, stages.json,
-    exported.json and udr.txt (empty where there is no such file). `losses` has the rows of each VAE
-    of the exported model: under "" that of a single one, else under the group's name."""
+    """What a run's folder says; empty where a file is missing, but for scores.json.
+
+    Attributes:
+        scores: scores.json. config: config.gin. stages: stages.json. ranking: udr.txt.
+        losses: losses.csv of each VAE of the exported model, under the group's name, or under "" if
+            it is the only one.
+        groups: groups.csv.
+        made_of: exported.json: the weights' SHA-256, and of how many seeds the model is the first.
+    """
 
     folder: Path
     scores: dict[str, Any]
@@ -39,6 +48,12 @@ class Run:
         return values
 
 
+def scored(folders: Sequence[Path]) -> list[Path]:
+    """The runs that have scores, so that a seed that failed hides no other. Where none has any, all
+    of them: reading them says what is missing."""
+    return [f for f in folders if (f / "scores.json").is_file() or not f.is_dir()] or [*folders]
+
+
 def read_run(folder: Path) -> Run:
     """Reads what a run left in its folder.
 
@@ -47,8 +62,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"no run {folder}: name the folder that `run` or `train` wrote")
-    file = folder / "scores.json"
-    if not file.is_file():
+    if not (folder / "scores.json").is_file():
         if not paths.model_path(folder).is_file():
             raise UserError(
                 f"{folder} has neither scores.json nor an exported model: repeat the command that "
@@ -58,63 +72,94 @@ def read_run(folder: Path) -> Run:
             f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
             f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
         )
-    config, stages, ranking, record, udr = (
-        folder / n for n in ("config.gin", "stages.json", "udr.json", RECORD, "udr.txt")
+    scores: dict[str, Any] = _read(folder / "scores.json", _scores, {})
+    config = _read(folder / "config.gin", Path.read_text, "")
+    trained = _read(folder / "udr.json", _folder_of_best_seed, folder)
+    groups: list[dict[str, str]] = []
+    losses = {"": trained / "losses.csv"}
+    if "train_groups.groups" in config:
+        groups, losses = _read(trained / "groups.csv", _groups, (groups, losses))
+    made_of = _read(folder / RECORD, _made_of, _ONE_SEED)
+    if "unfinished" in made_of:
+        raise UserError(
+            f"{folder} has been trained anew and not to the end: its scores are of the model "
+            "before, its curves are not; repeat the command that trains it"
+        )
+    rows: dict[str, list[dict[str, float]]] = {
+        name: _read(file, _numbers, []) for name, file in losses.items()
+    }
+    return Run(
+        folder,
+        scores,
+        config,
+        {name: read for name, read in rows.items() if read},
+        groups,
+        _read(folder / "stages.json", lambda file: json.loads(file.read_text()), {}),
+        made_of,
+        _read(folder / "udr.txt", Path.read_text, ""),
     )
+
+
+def _read(file: Path, parse: Callable[[Path], T], default: T) -> T:
+    """What `parse` makes of a file; the default if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
-        scores = json.loads(file.read_text())
-        for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
-            if not all(isinstance(value, float) for value in part["headline"].values()):
-                raise ValueError("a score is no number")
-        if scores["scores"]["settings"].keys() != OFFICIAL.keys():
-            raise ValueError("settings are missing")
-        if len(scores["data"]["factor_sizes"]) != len(FACTOR_NAMES):
-            raise ValueError("factor_sizes are missing")
-        if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
-            raise ValueError("it does not say of which data and model")
-        file = config
-        text = file.read_text() if file.is_file() else ""
-        file = ranking
-        trained = folder
-        if file.is_file():
-            trained = folder / f"seed_{json.loads(file.read_text())['best_seed']}"
-        losses = {"": trained / "losses.csv"}
-        file = trained / "groups.csv"
-        groups = []
-        if "train_groups.groups" in text and file.is_file():
-            groups = read_csv(file)
-            losses = {
-                f"group {row['group']}": trained
-                / f"group_{row['group']}" / f"start_{row['start']}" / "losses.csv"
-                for row in groups
-                if int(row["components"]) > 1
-            }  # fmt: skip
-        rows = {}
-        for name, file in losses.items():
-            if file.is_file():
-                rows[name] = [{k: float(v) for k, v in row.items()} for row in read_csv(file)]
-        file = stages
-        times = json.loads(file.read_text()) if file.is_file() else {}
-        file = record
-        made_of = {"weights": "", "seeds": 1, "trained": 1}
-        if file.is_file():
-            made_of |= json.loads(file.read_text())
-        if "unfinished" in made_of:
-            raise UserError(
-                f"{folder} has been trained anew and not to the end: its scores are of the model "
-                "before, its curves are not; repeat the command that trains it"
-            )
-        file = udr
-        ranked = file.read_text() if file.is_file() else ""
+        return parse(file) if file.is_file() else default
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} cannot be read ({type(error).__name__}: {error}): train or score the run again"
         ) from error
-    return Run(folder, scores, text, rows, groups, times, made_of, ranked)
+
+
+def _scores(file: Path) -> dict[str, Any]:
+    scores: dict[str, Any] = json.loads(file.read_text())
+    for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
+        if not all(isinstance(value, float) for value in part["headline"].values()):
+            raise ValueError("a score is no number")
+    if scores["scores"]["settings"].keys() != OFFICIAL.keys():
+        raise ValueError("settings are missing")
+    if len(scores["data"]["factor_sizes"]) != len(FACTOR_NAMES):
+        raise ValueError("factor_sizes are missing")
+    if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
+        raise ValueError("it does not say of which data and model")
+    return scores
+
+
+def _folder_of_best_seed(ranking: Path) -> Path:
+    return ranking.parent / f"seed_{json.loads(ranking.read_text())['best_seed']}"
+
+
+def _groups(file: Path) -> tuple[list[dict[str, str]], dict[str, Path]]:
+    """The groups, and where the losses of those are that a VAE was trained on."""
+    groups = read_csv(file)
+    folders = {
+        f"group {row['group']}": f"group_{row['group']}/start_{row['start']}"
+        for row in groups
+        if int(row["components"]) > 1
+    }
+    return groups, {name: file.parent / f / "losses.csv" for name, f in folders.items()}
+
+
+def _numbers(file: Path) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in row.items()} for row in read_csv(file)]
+
+
+_ONE_SEED = {"weights": "", "seeds": 1, "trained": 1}
+
+
+def _made_of(file: Path) -> dict[str, Any]:
+    return _ONE_SEED | json.loads(file.read_text())
 
 
 def dataset_of(this: Run, folder: Path | None, name: str | None) -> tuple[Dataset, str]:
-    """The data set that the scores were measured on, and its MD5."""
+    """The data set that the scores were measured on, and its MD5.
+
+    Raises:
+        UserError: it is not there, or is another.
+    """
     said = this.scores["data"]
     sizes = tuple(said["factor_sizes"])
     name = name or said["name"].split()[-1]  # "a rendered stand-in for mpi3d_real"

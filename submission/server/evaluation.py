@@ -5,99 +5,135 @@ what it exported, and add a row to the local leaderboard. Submitted code counts 
 in the container only, and of what it wrote only the exported file is read, as TorchScript.
 """
 
-import argparse
 import json
-import os
-import subprocess
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from submission.data.dataset import Dataset, open_dataset
+from submission.data.dataset import Dataset, verify
 from submission.features.extraction import to_float
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
-from submission.metrics.settings import METRICS
+from submission.metrics.settings import ScoreOptions
 from submission.pipeline.score import score_run
-from submission.runtime import paths
+from submission.runtime import paths, signals
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError, first_line
+from submission.runtime.git import GitError, git
 from submission.runtime.limits import parse_bytes
 from submission.runtime.usage import Stages
 from submission.server import leaderboard
-from submission.server.runners import Evaluation, Failure, run_here, run_in_container
+from submission.server.runners import (
+    Evaluation,
+    EvaluationOptions,
+    Failure,
+    engine_answers,
+    run_here,
+    run_in_container,
+)
 
 BATCH_SIZES = (16, 64)  # the two in which the challenge's scorer calls the model
 
 
-def refuse_arguments(args: argparse.Namespace) -> Dataset:
-    """Everything about the arguments that can be wrong is so now, not after hours of work.
-
-    Returns:
-        The data set that they name.
+def refuse_options(options: EvaluationOptions, dataset: Dataset) -> None:
+    """Refuses wrong options before hours of work.
 
     Raises:
-        UserError: the first that is.
+        UserError: the first that is wrong.
     """
-    parse_bytes(args.memory)
-    if not 0 < args.hours < 10_000:
-        raise UserError(f"--hours {args.hours:g} must be above 0 and below 10,000")
-    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    parse_bytes(options.memory)
+    if not 0 < options.hours < 10_000:
+        raise UserError(f"--hours {options.hours:g} must be above 0 and below 10,000")
     check_grid(dataset.factor_sizes)
-    pick_device(args.device)
-    paths.make_folder(board_file(args).parent, "name another --leaderboard file")
-    leaderboard.read(board_file(args))
+    pick_device(options.device)
+    paths.make_folder(options.leaderboard.parent, "name another --leaderboard file")
+    leaderboard.read(options.leaderboard)
     paths.make_folder(paths.cache_folder(), "set SUBMISSION_CACHE to a folder that can")
-    return dataset
 
 
-def board_file(args: argparse.Namespace) -> Path:
-    return args.leaderboard or paths.home() / "leaderboard.json"
+def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | None:
+    """Evaluates one tag; returns its new row of the leaderboard.
+
+    None if nothing is done: with `once`, where the tag's commit has a row already.
+
+    Raises:
+        UserError: an option is wrong, or there is no such tag, Docker engine or redis-server. A
+            submission that fails raises nothing: its row says why.
+    """
+    refuse_options(options, dataset)
+    commit = tagged_commit(options.repo, options.tag)
+    if options.once:
+        rows = leaderboard.read(options.leaderboard)
+        if earlier := [row["tag"] for row in rows if row["commit"] == commit]:
+            print(f"{options.tag}: its commit {commit[:10]} was evaluated already, as {earlier[0]}")
+            return None
+    if options.container and not engine_answers():
+        raise UserError(
+            "no Docker engine answers here: start one, or add --no-container (a fresh clone on "
+            "this machine, without the image and without its isolation)"
+        )
+    data_md5 = verify(dataset)
+    now = datetime.now(UTC)
+    folder = paths.home().resolve() / "evaluations" / f"{options.name}-{now:%Y%m%dT%H%M%S}"
+    folder.mkdir(parents=True)
+    row: leaderboard.Row = {
+        "tag": options.tag,
+        "commit": commit,
+        "time": now.isoformat(timespec="seconds"),
+        "data": leaderboard.data_key(dataset, "quick" if options.quick else "official"),
+        "container": options.container,
+        "memory": options.memory,
+        "hours": options.hours,
+        "log": str(folder / "log.txt"),
+    }
+    stages = Stages()
+    print(f"{options.tag} ({commit[:10]}) on {dataset.description}\nlog: {row['log']}", flush=True)
+    with (
+        open(folder / "log.txt", "wb") as log,
+        signals.cleared_away("this evaluation has no row; the same command begins anew"),
+    ):
+        evaluation = Evaluation(options, dataset, data_md5, folder, log)
+        try:
+            row["scores"] = _scores(evaluation, commit, stages)
+            row |= {"status": "ok", "reason": ""}
+        except Failure as failure:
+            row |= {"status": failure.kind, "reason": failure.reason}
+            log.write(f"\n{failure.kind}: {failure.reason}\n".encode())
+        finally:
+            shutil.rmtree(evaluation.clone, ignore_errors=True)
+    row["seconds"] = {name: stage["seconds"] for name, stage in stages.rows.items()}
+    leaderboard.append(options.leaderboard, row)
+    return row
 
 
-def evaluate(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, float]:
-    """All steps in order; returns the reported number of each metric."""
+def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, float]:
+    """Clone, build, run and score; the reported number of each metric."""
+    options, dataset = evaluation.options, evaluation.dataset
     evaluation.output.mkdir()
     evaluation.output.chmod(0o777)  # the image's user is another than this one
     with stages.stage("clone"):
         _clone(evaluation, commit)
-    if evaluation.args.no_container:
-        run_here(evaluation, stages)
-    else:
-        run_in_container(evaluation, stages)
-    model = exported_model(evaluation.output, evaluation.name)
-    device = pick_device(evaluation.args.device)
+    (run_in_container if options.container else run_here)(evaluation, stages)
+    model = exported_model(evaluation.output, options.name)
+    device = pick_device(options.device)
     with stages.stage("checking the model"):
-        check_model(model, evaluation.dataset, device)
-    args = evaluation.args
-    args.metrics = ",".join(METRICS)
+        check_model(model, dataset, device)
     try:
-        codes_of(model, evaluation.dataset, evaluation.data_md5, device)
+        codes_of(model, dataset, evaluation.data_md5, device)
     except (UserError, ValueError, RuntimeError) as error:
-        raise Failure(
-            "bad codes", "over all images the model gives NaN, infinity or unlike shapes: "
-            f"{first_line(error)}",
-        ) from error  # fmt: skip
+        reason = "over all images the model gives NaN, infinity or unlike shapes"
+        raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
+    scoring = ScoreOptions(quick=options.quick, device=options.device)
     try:
-        score_run(evaluation.dataset, evaluation.folder, args, stages, model)
+        score_run(dataset, evaluation.folder, scoring, stages, model)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
     scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]
     headline: dict[str, float] = scores["headline"]
     return headline
-
-
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs git free of the variables that a hook is started with."""
-    hook = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_QUARANTINE_PATH")
-    environment = {k: v for k, v in os.environ.items() if k not in hook}
-    try:
-        return subprocess.run(
-            ["git", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise UserError("git is not installed here: install it") from error
 
 
 def tagged_commit(repository: str, tag: str) -> str:
@@ -106,11 +142,13 @@ def tagged_commit(repository: str, tag: str) -> str:
     Raises:
         UserError: no such repository, or no such tag in it.
     """
-    listed = git("ls-remote", "--tags", repository)
-    if listed.returncode != 0:
-        said = (listed.stderr.strip().splitlines() or ["git gives no reason"])[0]
-        raise UserError(f"the repository {repository} cannot be read: {said}")
-    found = {name: commit for commit, name in map(str.split, listed.stdout.splitlines())}
+    try:
+        listed = git("ls-remote", "--tags", repository)
+    except GitError as error:
+        raise UserError(
+            f"the repository {repository} cannot be read: {first_line(error)}"
+        ) from error
+    found = {name: commit for commit, name in map(str.split, listed.splitlines())}
     # An annotated tag is an object of its own; the line with ^{} names its commit.
     for name in (f"refs/tags/{tag}^{{}}", f"refs/tags/{tag}"):
         if name in found:
@@ -119,17 +157,15 @@ def tagged_commit(repository: str, tag: str) -> str:
 
 
 def _clone(evaluation: Evaluation, commit: str) -> None:
-    # Not --branch, which takes a branch of the tag's name before the tag.
-    steps = [
-        ("clone", "--quiet", "--no-checkout", "--", evaluation.args.repo, str(evaluation.clone)),
-        ("-C", str(evaluation.clone), "checkout", "--quiet", "--detach", commit),
-    ]
-    for step in steps:
-        result = git(*step)
-        evaluation.log.write(result.stderr.encode())
-        if result.returncode != 0:
-            said = (result.stderr.strip().splitlines() or [""])[-1]
-            raise Failure("clone error", f"the tag cannot be checked out: {said}")
+    clone = str(evaluation.clone)
+    try:
+        # Not --branch, which takes a branch of the tag's name before the tag.
+        git("clone", "--quiet", "--no-checkout", "--", evaluation.options.repo, clone)
+        git("-C", clone, "checkout", "--quiet", "--detach", commit)
+    except GitError as error:
+        evaluation.log.write(str(error).encode())
+        reason = f"the tag cannot be checked out: {first_line(error)}"
+        raise Failure("clone error", reason) from error
 
 
 def exported_model(output: Path, name: str) -> Path:
@@ -153,10 +189,11 @@ def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
     try:
         module = load(model, str(device))
     except UserError as error:
-        raise Failure(
-            "no TorchScript", "its pytorch_model.pt is no TorchScript file (a pickled module, "
-            "which could run any code, is not loaded)",
-        ) from error  # fmt: skip
+        reason = (
+            "its pytorch_model.pt is no TorchScript file (a pickled module, which could run any "
+            "code, is not loaded)"
+        )
+        raise Failure("no TorchScript", reason) from error
     images = to_float(next(dataset.batches(max(BATCH_SIZES))), device)
     for size in BATCH_SIZES:
         batch = images[:size]
@@ -164,21 +201,17 @@ def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
             with torch.inference_mode():
                 codes = module(batch)
         except RuntimeError as error:
-            raise Failure(
-                "wrong shape", f"the model does not take images {tuple(batch.shape)}: see the log"
-            ) from error
-        shape = tuple(codes.shape) if isinstance(codes, torch.Tensor) else type(codes).__name__
+            reason = f"the model does not take images {tuple(batch.shape)}: see the log"
+            raise Failure("wrong shape", reason) from error
         if not isinstance(codes, torch.Tensor) or codes.ndim != 2 or len(codes) != len(batch):
-            raise Failure(
-                "wrong shape", f"on {len(batch)} images the model answers {shape}, "
-                f"not ({len(batch)}, C)",
-            )  # fmt: skip
+            answer = tuple(codes.shape) if isinstance(codes, torch.Tensor) else type(codes).__name__
+            reason = f"on {len(batch)} images the model answers {answer}, not ({len(batch)}, C)"
+            raise Failure("wrong shape", reason)
         try:
             finite = bool(torch.isfinite(codes).all())
         except RuntimeError as error:
-            raise Failure(
-                "wrong shape", "the model answers a tensor that is no plain array (sparse, "
-                "quantized, or without values)",
-            ) from error  # fmt: skip
+            kinds = "sparse, quantized, or without values"
+            reason = f"the model answers a tensor that is no plain array ({kinds})"
+            raise Failure("wrong shape", reason) from error
         if not finite:
             raise Failure("NaN", "the model answers NaN or infinity")

@@ -1,16 +1,14 @@
 """`check`: all that can be known of a submission before its tag is pushed, as a list."""
 
-import argparse
 import json
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.runtime import paths
-from submission.runtime.errors import UserError
+from submission.runtime.errors import UserError, first_line
+from submission.runtime.git import GitError, git
 from submission.runtime.limits import MIB, mib
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
@@ -32,24 +30,27 @@ class Check:
     remedy: str = ""
 
 
-def repository_checks(args: argparse.Namespace) -> Iterator[Check]:
-    revision = f"refs/tags/{args.tag}" if args.tag else "HEAD"
+def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
+    """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote.
+
+    Raises:
+        UserError: no git, no repository, no such tag or remote.
+    """
     _git("rev-parse", "--git-dir")  # no git, no repository, somebody else's: said as git says it
+    revision = f"refs/tags/{tag}" if tag else "HEAD"
     try:
         commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
     except UserError as error:
-        named = f"no tag {args.tag!r}: make it with `git tag {args.tag}`" if args.tag else (
-            "nothing is committed here: commit the submission first"
-        )  # fmt: skip
-        raise UserError(f"{paths.PROJECT}: {named}") from error
-    url = _remote_url(args.remote)
+        problem = "nothing is committed here: commit the submission first"
+        if tag:
+            problem = f"no tag {tag!r}: make it with `git tag {tag}`"
+        raise UserError(f"{paths.PROJECT}: {problem}") from error
+    url = _remote_url(remote)
     tree = _tree(commit)
-    if args.tag:
-        good = args.tag.startswith("submission-")
-        yield Check(
-            "tag", good, f"{args.tag} is commit {commit[:10]}",
-            "" if good else "name it submission-..., or the push triggers nothing",
-        )  # fmt: skip
+    if tag:
+        good = tag.startswith("submission-")
+        remedy = "" if good else "name it submission-..., or the push triggers nothing"
+        yield Check("tag", good, f"{tag} is commit {commit[:10]}", remedy)
     yield from (
         _aicrowd_json(commit, tree),
         _run_sh(tree),
@@ -82,8 +83,9 @@ def _aicrowd_json(commit: str, tree: dict[str, str]) -> Check:
         wrong.append("authors must be a list of names")
     elif PLACEHOLDER in authors:
         wrong.append(f'authors still says "{PLACEHOLDER}"')
-    wrong += [f"{key} must be text" for key in ("description", "license") if not
-              _is_text(fields.get(key))]  # fmt: skip
+    for key in ("description", "license"):
+        if not _is_text(fields.get(key)):
+            wrong.append(f"{key} must be text")
     if not isinstance(fields.get("gpu"), bool):
         wrong.append("gpu must be true or false")
     if wrong:
@@ -228,19 +230,13 @@ def _tree(commit: str) -> dict[str, str]:
 
 
 def _git(*command: str, stdin: str | None = None) -> str:
-    # A hook's variables would make git look at the repository that runs the hook.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        return subprocess.run(
-            ["git", "-C", str(paths.PROJECT), *command],
-            input=stdin, capture_output=True, text=True, check=True, env=environment,
-        ).stdout  # fmt: skip
-    except FileNotFoundError as error:
-        raise UserError("git is not installed: the check reads the repository with it") from error
-    except subprocess.CalledProcessError as error:
-        what = (error.stderr.strip() or "failed").splitlines()[0]
-        raise UserError(f"git {command[0]} in {paths.PROJECT}: {what}; check that it is the "
-                        "submission's repository") from error  # fmt: skip
+        return git("-C", str(paths.PROJECT), *command, stdin=stdin)
+    except GitError as error:
+        raise UserError(
+            f"git {command[0]} in {paths.PROJECT}: {first_line(error)}; check that it is the "
+            "submission's repository"
+        ) from error
 
 
 def _is_text(value: object) -> bool:

@@ -1,5 +1,15 @@
 """`remote`: a repository that evaluates what is pushed to it, as the challenge's does."""
 
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from submission.runtime import paths
+from submission.runtime.errors import UserError, first_line
+from submission.runtime.files import replacing
+from submission.runtime.git import GitError, git
+
 HOOK = """#!/bin/sh
 # Made by `python -m submission remote`: evaluates every pushed tag submission-*.
 unset $(git rev-parse --local-env-vars)
@@ -11,3 +21,43 @@ while read -r old new ref; do
     {command} --tag "${{ref#refs/tags/}}" </dev/null || true
 done
 """
+
+
+def _hook(folder: Path) -> Path:
+    return folder / "hooks" / "post-receive"
+
+
+def refuse_folder(folder: Path) -> None:
+    """Takes a new or empty folder, or one that `make_remote` made.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    hook = _hook(folder)
+    is_ours = hook.is_file() and "submission remote" in hook.read_text(errors="replace")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not is_ours:
+        raise UserError(f"{folder} is there and holds something else: name a new folder")
+
+
+def make_remote(folder: Path, command: Sequence[str]) -> None:
+    """Makes the bare repository, or renews the hook of one made before.
+
+    Args:
+        command: evaluates what is pushed; --tag is added to it, and it runs in today's folder.
+    """
+    try:
+        git("init", "--quiet", "--bare", str(folder))
+    except GitError as error:
+        raise UserError(f"{folder} cannot be made: {first_line(error)}") from error
+    hook = _hook(folder)
+    # A global core.hooksPath would have the push run other hooks, or none.
+    git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
+    text = HOOK.format(
+        folder=shlex.quote(os.getcwd()),
+        project=shlex.quote(str(paths.PROJECT)),
+        command=shlex.join(command),
+    )
+    hook.parent.mkdir(exist_ok=True)
+    with replacing(hook) as file:
+        file.write(text.encode())
+        os.fchmod(file.fileno(), 0o755)

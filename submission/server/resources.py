@@ -1,9 +1,8 @@
 """Memory and hours that a submission would take, from a few batches."""
 
-import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gin
@@ -15,33 +14,47 @@ from submission.data.factors import SIZES_BY_COUNT
 from submission.features.extraction import extract_features
 from submission.features.extractor import FEATURE_SIZE
 from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.latents.groups import train_groups
 from submission.latents.training import train_vae
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
-from submission.runtime.config import asks_for_groups, load_config, refuse_unfit
+from submission.runtime.config import asks_for
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, mib
 from submission.server.preflight import Check
 
-IMAGES_BY_NAME = {"mpi3d_real_complex": min(SIZES_BY_COUNT)}
 
+def resource_checks(
+    config: Path,
+    bindings: Sequence[str],
+    data: Path | None,
+    name: str | None,
+    limit: Limit,
+    max_hours: float,
+) -> Iterator[Check]:
+    """Whether memory and time suffice for a configuration on a data set.
 
-def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
-    load_config(args.config, args.bindings)
-    refuse_unfit()
+    Args:
+        data, name: folder and name of the data set as the user gave them; without a folder the data
+            set need not be there, and its official size is taken.
+
+    Raises:
+        UserError: the configuration is wrong, or a data set is named that is not there.
+    """
+    load_training(config, bindings)
     device = pick_device("auto")
-    dataset_name = args.dataset or paths.dataset_name()
-    known, file = find_file(args.data or paths.data_folder(), dataset_name)
+    known, file = find_file(data or paths.data_folder(), name or paths.dataset_name())
     if file:
         count = open_file(file, known).num_images
         what = f"{known}, {count:,} images"
-    elif args.data:
-        raise UserError(f"no file of {known} in {args.data}: place it there, or leave out --data")
+    elif data:
+        raise UserError(f"no file of {known} in {data}: place it there, or leave out --data")
     else:
-        count = IMAGES_BY_NAME.get(known, max(SIZES_BY_COUNT))
+        count = (min if known == "mpi3d_real_complex" else max)(SIZES_BY_COUNT)
         what = f"{known} at its official {count:,} images"
-    what += f", {args.config.name}"
+    what += f", {config.name}"
     try:
         planned = plan(count, limit, device)
         detail = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
@@ -55,11 +68,11 @@ def resource_checks(args: argparse.Namespace, limit: Limit) -> Iterator[Check]:
         yield Check("time", False, f"not measured ({error})", "mend that first")
         return
     detail = (
-        f"{hours:,.1f} of {args.hours:g} hours expected on this machine's {device.type}, "
+        f"{hours:,.1f} of {max_hours:g} hours expected on this machine's {device.type}, "
         f"extrapolated from a few batches ({what})"
     )
-    remedy = "" if hours <= args.hours else "a GPU, fewer train_vae.epochs, or another --config"
-    yield Check("time", hours <= args.hours, detail, remedy)
+    remedy = "" if hours <= max_hours else "a GPU, fewer train_vae.epochs, or another --config"
+    yield Check("time", hours <= max_hours, detail, remedy)
 
 
 def _hours(count: int, device: torch.device) -> float:
@@ -85,7 +98,7 @@ def _hours(count: int, device: torch.device) -> float:
         line = (folder / "losses.csv").read_text().splitlines()[-1]
         step = float(line.rpartition(",")[2]) / 5
     steps = gin.query_parameter("train_vae.epochs") * count / rows
-    if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
+    if asks_for(train_groups):  # at most one VAE each, and with fewer than 512 inputs
         steps *= gin.query_parameter("train_groups.groups")
         steps *= gin.query_parameter("train_groups.starts")
     return (extraction * count + step * steps) / 3600

@@ -1,6 +1,5 @@
 """The run of a submission: in a container as the server does it, or in a clone on this machine."""
 
-import argparse
 import csv
 import io
 import json
@@ -34,10 +33,45 @@ class Failure(Exception):
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One evaluation: its arguments, data set, and the folder that keeps its log and results."""
+class EvaluationOptions:
+    """Which tag is evaluated, and how.
 
-    args: argparse.Namespace
+    Attributes:
+        tag: of `repo`, a path or an address.
+        leaderboard: JSON file that gets the row.
+        once: do nothing if the tag's commit has a row already.
+        memory: limit of the run, swap included, as "8g".
+        hours: wall clock of the run.
+        container: run in the image; else in a fresh clone on this machine.
+        build_arguments, build_network: of `docker build`. gpus: of `docker run`.
+        device: of the scoring.
+        quick: lowered sample counts of the metrics.
+    """
+
+    tag: str
+    repo: str
+    leaderboard: Path
+    once: bool = False
+    memory: str = "8g"
+    hours: float = 8
+    container: bool = True
+    build_arguments: tuple[str, ...] = ()
+    build_network: str | None = None
+    gpus: str | None = None
+    device: str = "auto"
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """The tag as the name of a folder."""
+        return self.tag.replace("/", "_")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation under way; `folder` keeps its log and results."""
+
+    options: EvaluationOptions
     dataset: Dataset
     data_md5: str
     folder: Path
@@ -51,18 +85,12 @@ class Evaluation:
     def output(self) -> Path:
         return self.folder / "output"
 
-    @property
-    def name(self) -> str:
-        return str(self.args.tag).replace("/", "_")
-
     def logged(self, command: list[str], **options: Any) -> int:
         """Runs a command, its output to the log; returns its exit code."""
         self.log.write(f"\n$ {' '.join(command)}\n".encode())
         self.log.flush()
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, check=False,
-            **options,
-        ).returncode  # fmt: skip
+        options |= {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
+        return subprocess.run(command, check=False, **options).returncode
 
 
 def engine_answers() -> bool:
@@ -79,7 +107,7 @@ def challenge_environment(
     return {
         "AICROWD_IS_GRADING": "True",
         "AICROWD_DATASET_NAME": evaluation.dataset.name,
-        "AICROWD_EVALUATION_NAME": evaluation.name,
+        "AICROWD_EVALUATION_NAME": evaluation.options.name,
         "AICROWD_OUTPUT_PATH": output,
         "AICROWD_REDIS_HOST": redis,
         "AICROWD_REDIS_PORT": str(port),
@@ -88,13 +116,13 @@ def challenge_environment(
 
 
 def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
-    args = evaluation.args
+    options = evaluation.options
     image_id = evaluation.folder / "image"
     build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
-    for argument in args.build_arg:
+    for argument in options.build_arguments:
         build += ["--build-arg", argument]
-    if args.build_network:
-        build += ["--network", args.build_network]
+    if options.build_network:
+        build += ["--network", options.build_network]
     with stages.stage("build"):
         code = evaluation.logged([*build, str(evaluation.clone)])
         if code != 0:
@@ -104,25 +132,25 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
     with _internal_network(name) as gateway, grader(gateway, evaluation.folder) as (port, events):
         environment = challenge_environment(evaluation, "/data", "/output", gateway, port)
         data = evaluation.dataset.path.resolve()
-        memory = str(parse_bytes(args.memory))
-        command = [
-            "docker", "run", "--name", name, "--network", name, "--log-driver", "none",
-            "--memory", memory, "--memory-swap", memory,
-            "--security-opt", "no-new-privileges",
-            "--mount", _fields(
-                "type=bind", f"source={data}", "readonly",
-                f"target=/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz",
-            ),
-            "--mount", _fields("type=bind", f"source={evaluation.output}", "target=/output"),
-            *(["--gpus", args.gpus] if args.gpus else []),
-            *(word for item in environment.items() for word in ("--env", "=".join(item))),
-            image,
-        ]  # fmt: skip
+        target = f"/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz"
+        memory = str(parse_bytes(options.memory))
+        command = ["docker", "run", "--name", name, "--network", name, "--log-driver", "none"]
+        command += ["--memory", memory, "--memory-swap", memory]
+        command += ["--security-opt", "no-new-privileges"]
+        for mount in (
+            ["type=bind", f"source={data}", "readonly", f"target={target}"],
+            ["type=bind", f"source={evaluation.output}", "target=/output"],
+        ):
+            command += ["--mount", _comma_separated(mount)]
+        command += ["--gpus", options.gpus] if options.gpus else []
+        for variable in environment.items():
+            command += ["--env", "=".join(variable)]
+        command.append(image)
         try:
             with stages.stage("run"):
-                code = evaluation.logged(command, timeout=args.hours * 3600)
+                code = evaluation.logged(command, timeout=options.hours * 3600)
         except subprocess.TimeoutExpired as error:
-            raise Failure("time out", f"killed after {args.hours:g} hours") from error
+            raise Failure("time out", f"killed after {options.hours:g} hours") from error
         finally:
             said = _docker("inspect", "--format", "{{json .State}}", name).stdout
             state = json.loads(said) if said.strip() else {}
@@ -138,7 +166,7 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
     _judge(evaluation, code, killed, events)
 
 
-def _fields(*fields: str) -> str:
+def _comma_separated(fields: list[str]) -> str:
     """One line of CSV, which is what --mount takes: a path may have a comma."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
@@ -164,7 +192,7 @@ def _internal_network(name: str) -> Iterator[str]:
 
 def run_here(evaluation: Evaluation, stages: Stages) -> None:
     """The run without a container: fresh clone, packages through its own prepare.sh."""
-    args = evaluation.args
+    options = evaluation.options
     dropped = ("AICROWD", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     kept["SUBMISSION_HOME"] = str(evaluation.clone / "scratch")
@@ -177,7 +205,7 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
         raise Failure("build error", "the tag has no executable run.sh")
     host = "127.0.0.1"
     with (
-        memory_group(parse_bytes(args.memory)) as group,
+        memory_group(parse_bytes(options.memory)) as group,
         grader(host, evaluation.folder) as (port, events),
     ):
         if group is None:
@@ -192,13 +220,17 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
         with stages.stage("run"):
             process = subprocess.Popen(
                 ["sh", "-ec", enter, str(group.procs if group else os.devnull)],
-                cwd=evaluation.clone, env=environment, stdin=subprocess.DEVNULL,
-                stdout=evaluation.log, stderr=evaluation.log, start_new_session=True,
-            )  # fmt: skip
+                cwd=evaluation.clone,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=evaluation.log,
+                stderr=evaluation.log,
+                start_new_session=True,
+            )
             try:
-                code = process.wait(args.hours * 3600)
+                code = process.wait(options.hours * 3600)
             except subprocess.TimeoutExpired as error:
-                raise Failure("time out", f"killed after {args.hours:g} hours") from error
+                raise Failure("time out", f"killed after {options.hours:g} hours") from error
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -212,7 +244,8 @@ def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> N
     heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
     print(f"the grader heard: {heard or 'nothing'}")
     if killed:
-        raise Failure("killed for memory", f"killed for using more than {evaluation.args.memory}")
+        limit = evaluation.options.memory
+        raise Failure("killed for memory", f"killed for using more than {limit}")
     if code != 0:
         raise Failure("run failed", f"run.sh ended with exit code {code}")
     if "submit" not in events.named():

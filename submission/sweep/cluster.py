@@ -1,6 +1,5 @@
 """Jobs on Ray, on this machine or on a cluster."""
 
-import argparse
 import importlib
 import os
 import sys
@@ -13,6 +12,7 @@ from submission.runtime import signals
 from submission.runtime.errors import UserError, first_line
 from submission.runtime.progress import progress_bar
 from submission.sweep.job import Job, scores_of, work
+from submission.sweep.plan import SweepOptions
 
 _INSTALL = ".venv/bin/pip install --no-deps -r requirements-sweep.lock"
 _TEMPORARY = 30  # characters of a path below which Ray's sockets can be
@@ -29,7 +29,7 @@ def import_ray() -> Any:
         ) from error
 
 
-def on_ray(ray: Any, args: argparse.Namespace, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
     """Runs the jobs, as many at a time as there are cores for; yields each when it has ended, and
     why it failed.
 
@@ -45,8 +45,8 @@ def on_ray(ray: Any, args: argparse.Namespace, todo: Sequence[Job]) -> Iterator[
         prefix="ray-", dir=parent, ignore_cleanup_errors=True
     ) as temporary:
         try:
-            _start(ray, args, temporary)
-            remote = ray.remote(num_cpus=args.cpus, num_gpus=args.gpus, max_retries=0)(work)
+            _start(ray, options, temporary)
+            remote = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(work)
             bar = progress_bar(total=len(todo), desc="jobs", unit=" jobs", smoothing=0)
             # After Ray's start, which takes SIGTERM for itself.
             with signals.stoppable(), signals.held(), bar:
@@ -69,32 +69,31 @@ def on_ray(ray: Any, args: argparse.Namespace, todo: Sequence[Job]) -> Iterator[
             ray.shutdown()
 
 
-def _start(ray: Any, args: argparse.Namespace, temporary: str) -> None:
-    if args.address:
+def _start(ray: Any, options: SweepOptions, temporary: str) -> None:
+    if options.address:
         try:
-            ray.init(args.address, log_to_driver=False, logging_level="ERROR")
+            ray.init(options.address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"no Ray cluster can be joined at {args.address} ({first_line(error)}): start one "
-                "with `ray start --head`, or leave out --address"
+                f"no Ray cluster can be joined at {options.address} ({first_line(error)}): start "
+                "one with `ray start --head`, or leave out --address"
             ) from error
     else:
+        # Next to nothing passes through the object store: about the least that Ray takes.
+        own = {"include_dashboard": False, "object_store_memory": 80 << 20, "_temp_dir": temporary}
         try:
-            # Next to nothing passes through the object store: about the least that Ray takes.
-            ray.init(
-                "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-                object_store_memory=80 << 20, _temp_dir=temporary,
-            )  # fmt: skip
+            ray.init("local", log_to_driver=False, logging_level="ERROR", **own)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"Ray cannot be started here ({first_line(error)}): name another folder for its "
                 "sockets in TMPDIR, or give it more memory"
             ) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(n.get("CPU", 0) >= args.cpus and n.get("GPU", 0) >= args.gpus for n in nodes):
+    cpus, gpus = options.cpus, options.gpus
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         raise UserError(
-            f"no node has the {args.cpus} cores and {args.gpus:g} GPUs that one job asks for: "
-            "lower --cpus or --gpus"
+            f"no node has the {cpus} cores and {gpus:g} GPUs that one job asks for: lower --cpus "
+            "or --gpus"
         )
 
 

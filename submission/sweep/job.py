@@ -7,7 +7,6 @@ this project, each in a process of its own.
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -19,9 +18,6 @@ from typing import Any
 
 from submission.runtime import paths
 from submission.runtime.files import write_text
-
-log = logging.getLogger(__name__)
-
 
 # In the job's folder: what it is of, and when it is done its scores' SHA-256 and its seconds.
 RECORD = "job.json"
@@ -79,9 +75,11 @@ def work(job: Job) -> str:
             return _reason(job.log, begin, code)
     scores = (job.folder / "scores.json").read_bytes()
     record = {
-        "training": job.training, "scoring": job.scoring, "seconds": time.monotonic() - started,
+        "training": job.training,
+        "scoring": job.scoring,
+        "seconds": time.monotonic() - started,
         "scores_sha256": hashlib.sha256(scores).hexdigest(),
-    }  # fmt: skip
+    }
     write_text(job.folder / RECORD, json.dumps(record) + "\n")
     return ""
 
@@ -111,9 +109,12 @@ def scores_of(job: Job) -> dict[str, Any] | None:
 def _call(command: tuple[str, ...], environment: dict[str, str], log: int) -> int:
     process = subprocess.Popen(
         [sys.executable, "-c", _START, *command],
-        env=os.environ | environment, cwd=paths.PROJECT,
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+        env=os.environ | environment,
+        cwd=paths.PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
     try:
         while True:
             # Not one long wait: Ray's way to cancel is seen between two calls only.

@@ -27,17 +27,16 @@ def write_report(
     """
     scores = {job.folder.name: scores_of(job) for job in jobs}
     data = f"stand-in for {dataset.name}, NOT MPI3D" if dataset.stand_in else dataset.name
+    counts = "quick" if quick else "official"
     rows = []
     for job in jobs:
         found = scores[job.folder.name]
         numbers = _numbers(found["scores"]["headline"]) if found else {}
         status = "scored" if found else "failed" if job.folder.name in failed else "not done"
-        rows.append(
-            {"config": job.config, "seed": job.seed, "status": status, "data": data,
-             "counts": "quick" if quick else "official"}
-            | {name: numbers.get(name, "") for name in _COLUMNS}
-            | {"seconds": round(found["seconds"], 1) if found else ""}
-        )  # fmt: skip
+        row: dict[str, Any] = {"config": job.config, "seed": job.seed, "status": status}
+        row |= {"data": data, "counts": counts}
+        row |= {name: numbers.get(name, "") for name in _COLUMNS}
+        rows.append(row | {"seconds": round(found["seconds"], 1) if found else ""})
     write_csv(out / "sweep.csv", rows)
     text = [f"Measured on: {dataset.description}."]
     text.append(

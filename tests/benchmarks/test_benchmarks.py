@@ -1,6 +1,5 @@
 """The bench: its counts against sums by hand, its two routes against each other, its table."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import torch
 from benchmarks import floor
 from benchmarks.__main__ import STAGES, main, measure
 from benchmarks.report import draw, share, table
-from submission.runtime.config import load_config
-from submission.runtime.paths import PROJECT
+from submission.pipeline.configuration import load_training
 
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 COUNTS = {
@@ -80,7 +78,7 @@ def test_flop_of_an_image_by_hand() -> None:
 
 
 def test_flop_and_bytes_of_a_vae_step_by_hand() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     encoder = 512 * 1024 + 3 * 1024**2 + 2 * 1024 * 16
     decoder = 16 * 1024 + 3 * 1024**2 + 1024 * 512
     # Forwards, the weights' gradients and the inputs' (nobody asks for that of the features).
@@ -111,18 +109,6 @@ def test_both_extractions_give_the_same_features(run: Callable[[str], dict[str, 
 
 def test_both_loaders_read_every_image(run: Callable[[str], dict[str, Any]]) -> None:
     assert run("load_ours")["images"] == run("load_stock")["images"] == 128
-
-
-def test_the_readme_shows_the_committed_measurement() -> None:
-    report = json.loads((PROJECT / "docs" / "benchmarks.json").read_text())
-    readme = (PROJECT / "README.md").read_text()
-    _, begin, rest = readme.partition("<!-- benchmarks -->\n")
-    shown, end, _ = rest.partition("\n<!-- /benchmarks -->")
-    assert begin, "README.md has no line <!-- benchmarks -->"
-    assert end, "README.md has no line <!-- /benchmarks -->"
-    assert shown == table(report), (
-        "put what `python -m benchmarks --table docs/benchmarks.json` prints between the markers"
-    )
 
 
 def test_the_table_computes_medians_ratios_and_shares(tmp_path: Path) -> None:

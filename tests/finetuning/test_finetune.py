@@ -26,6 +26,7 @@ from torchvision.models import vgg16_bn
 
 from submission.features.extractor import Aggregation
 from submission.features.weights import SHIPPED_WEIGHTS, copy_weights, load_extractor
+from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import Source, batches, file_source, open_source
 from submission.finetuning.network import FACTOR_SIZES, Network, finetuning_loss
 from submission.finetuning.starts import Start, craft_weights, start_network
@@ -34,7 +35,6 @@ from submission.finetuning.weights import SHIPPED_HEADS, read_heads, write_weigh
 from submission.render import randomize
 from submission.render.rig import COLUMNS, FACTOR_NAMES
 from submission.render.scene import factor_sizes, parameters
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT, WEIGHTS
 
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def paper() -> Iterator[None]:
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     yield
     gin.clear_config()
 
@@ -72,7 +72,7 @@ def paper() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shipped() -> Network:
     """The shipped extractor with new heads; tests that train copy it."""
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     return start_network(Start(str(SHIPPED_WEIGHTS)), seed=0)
 
 
@@ -196,7 +196,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     trained = []
     for asked in (True, False):
-        load_config(Path("finetune.gin"), settings(finetune__epochs=1))
+        load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
         network = copy.deepcopy(shipped)
         network.autocast = asked
         out = tmp_path / str(asked)
@@ -210,7 +210,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
 def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     """Forward, loss, gradient clipping, and RAdam with decoupled decay (which shows from the
     second step on; the variance is not rectified before the sixth), in float64."""
-    load_config(
+    load_finetuning(
         Path("finetune.gin"),
         [
             "finetune.epochs=1",
@@ -312,7 +312,7 @@ def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: No
 
 def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> None:
     """Read by safetensors, by `load_extractor` and as a start, they give the same logits."""
-    load_config(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
+    load_finetuning(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
     network = copy.deepcopy(shipped).eval()
     network.head_scale = 4.0
     write_weights(network, tmp_path, {"start": "here"})
@@ -482,7 +482,7 @@ def test_two_processes_equal_one_with_averaged_gradients(
     """Each half of a batch normalised by itself, dropout 0."""
     bindings = settings(Network__dropout=0.0, finetune__epochs=1, finetune__checkpoint_steps=100)
     finish(command(data, tmp_path, bindings, torchrun=True))
-    load_config(Path("finetune.gin"), bindings)
+    load_finetuning(Path("finetune.gin"), bindings)
     source = file_source(data)
     network = copy.deepcopy(shipped).train()
     network.autocast = False
@@ -543,7 +543,7 @@ def test_a_run_that_cannot_go_well_is_refused(
     tmp_path: Path, data: Path, shipped: Network, case: str
 ) -> None:
     bindings, prepare, message = BAD_RUNS[case]
-    load_config(Path("finetune.gin"), bindings)
+    load_finetuning(Path("finetune.gin"), bindings)
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
         finetune(
@@ -560,7 +560,7 @@ def test_a_run_that_cannot_go_well_is_refused(
 
 
 def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     with pytest.raises(UserError, match="--from craft needs --craft-file"):
         start_network(Start("craft"), seed=0)
     with pytest.raises(UserError, match="no weight file"):
@@ -579,7 +579,7 @@ def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
 
 def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
     """Rendered again with another seed they have the same names and numbers."""
-    load_config(Path("finetune.gin"), settings())
+    load_finetuning(Path("finetune.gin"), settings())
     copied = shutil.copytree(data, tmp_path / "data")
     before = file_source(copied)
     assert before.identity == file_source(data).identity
@@ -602,7 +602,7 @@ def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path
 def test_weights_that_were_moved_away_are_written_again(
     tmp_path: Path, data: Path, shipped: Network
 ) -> None:
-    load_config(Path("finetune.gin"), settings(finetune__epochs=1))
+    load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
     source = file_source(data)
 
     def train() -> None:

@@ -17,22 +17,10 @@ import torch
 from PIL import Image
 
 from submission.data.factors import FACTOR_NAMES
-from submission.metrics import compute
-from submission.metrics.grids import GridRepresentations, identity
-from submission.metrics.settings import load_settings
 from submission.report import comparison
-from submission.report.analysis import (
-    QUANTILES,
-    active_latents,
-    gbt_importance,
-    mutual_information,
-    traverse,
-)
-from submission.report.comparison import _interval, obstacles
+from submission.report.comparison import obstacles
 from submission.report.runs import read_run
 from submission.runtime.paths import PROJECT
-
-from disentanglement_lib.evaluation.metrics import dci, mig, utils  # isort: skip
 
 SIZES = (3, 2, 2, 2, 2, 3, 2)
 FACTORS = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1)
@@ -224,48 +212,6 @@ def test_a_strip_changes_its_factor_alone(page: Page) -> None:
         assert f"latent {j} changes {name} ({SIZES[j]} values); the nearest" in page.text
 
 
-@pytest.fixture
-def mixed() -> GridRepresentations:
-    """A code that mixes factors, under quick settings."""
-    load_settings(quick=True)
-    rng = np.random.default_rng(1)
-    codes = FACTORS @ rng.normal(size=(7, 4)) + rng.normal(size=(len(FACTORS), 4)) / 5
-    return GridRepresentations(codes, SIZES)
-
-
-def test_mutual_information_is_the_librarys(mixed: GridRepresentations) -> None:
-    x, y = utils.generate_batch_factor_code(mixed, identity, 1000, np.random.RandomState(0), 16)
-    found = mutual_information(mixed, 1000, 16)
-    expected = utils.discrete_mutual_info(utils.make_discretizer(x), y)
-    np.testing.assert_allclose(found * utils.discrete_entropy(y), expected)
-    ordered = np.sort(found, axis=0)
-    score = mig.compute_mig(mixed, identity, np.random.RandomState(0))["discrete_mig"]
-    assert np.mean(ordered[-1] - ordered[-2]) == pytest.approx(score)
-
-
-def test_importance_is_what_dci_is_made_of(mixed: GridRepresentations) -> None:
-    matrix = gbt_importance(mixed, 1000, 16)
-    np.testing.assert_allclose(matrix.sum(axis=0), 1)
-    score = compute.score(mixed, metrics=["dci"])["headline"]["dci"]
-    assert dci.disentanglement(matrix) == pytest.approx(score)
-
-
-def test_traverse_finds_the_nearest_as_a_plain_search_does() -> None:
-    rng = np.random.default_rng(0)
-    codes = (rng.normal(size=(9000, 4)) * [1, 5, 0.001, 2] + 3).astype(np.float32)
-    active = active_latents(codes)
-    assert active.tolist() == [True, True, False, True]
-    rows, far = traverse(codes, active, 8500)
-    for line, latent in enumerate([0, 1, 3]):
-        for column, quantile in enumerate(QUANTILES):
-            target = codes[8500].astype(float)
-            target[latent] = np.quantile(codes[:, latent], quantile)
-            apart = ((codes - target) / codes.std(axis=0))[:, active]
-            distance = np.sqrt((apart**2).sum(axis=1))
-            assert rows[line, column] == distance.argmin()
-            assert far[line, column] == pytest.approx(distance.min(), rel=1e-4)
-
-
 def copies(world: Path, folder: Path, name: str, *scores: float, config: str = "") -> list[str]:
     """Folders of other seeds of a run, which differ in MIG, and in DCI not at all."""
     written = json.loads((world / "runs/known/scores.json").read_text())
@@ -333,14 +279,6 @@ def test_a_seed_without_scores_hides_no_other(world: Path, tmp_path: Path) -> No
     assert "no scores (yet): before-seed1." in page.text
 
 
-def test_equal_in_few_seeds_is_no_certainty() -> None:
-    """FactorVAE is a multiple of a five-hundredth with the quick counts."""
-    assert _interval([1.0, 1.0], [0.998, 0.998]) is None
-    found = _interval([1.0, 1.0, 1.0], [0.9, 0.8, 0.7])
-    # Two degrees of freedom, all the variance on one side: 4.3027 times .1 over the root of 3.
-    assert found == pytest.approx((0.2 - 0.24842, 0.2 + 0.24842), abs=1e-4)
-
-
 def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
     runs = [read_run(Path(p)) for p in copies(world, tmp_path, "a", 0.5, 0.6)]
     assert obstacles(runs, []) == []
@@ -392,7 +330,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     (run / "udr.json").write_text('{"best_seed": 4}')
     (run / "seed_4").mkdir()
     (run / "seed_4" / "groups.csv").write_text(
-        "group,components,start,heaps,told_by_others,latent\n"
+        "group,components,start,clusters,explained_by_others,latent\n"
         "0,1,,1,0.1,0\n2,3,5,3,0.2,1\n10,2,0,1,0.7,left out\n11,4,1,1,,inactive\n"
     )
     head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"

