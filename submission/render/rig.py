@@ -4,13 +4,13 @@ import numpy as np
 
 from submission.data import factors
 
-DOMAINS = ("toy", "realistic", "real", "complex")
 DATASET_NAMES = {
     "toy": "mpi3d_toy",
     "realistic": "mpi3d_realistic",
     "real": "mpi3d_real",
     "complex": "mpi3d_real_complex",
 }
+DOMAINS = tuple(DATASET_NAMES)
 
 # The official names of the last two columns leave open which axis is which; in every file that is
 # rendered here, column 5 (counting from 0) tilts the arm and column 6 turns it.
@@ -25,7 +25,7 @@ SOLIDS = (
     *("coffee_cup", "tennis_ball", "croissant", "beer_cup"),
 )
 
-# Everything a picture depends on, one record of float32 an image. `parameters` fills it with a
+# Everything an image depends on, one record of float32 each. `scene.parameters` fills it with a
 # domain's own values; a caller may change any column of any image before rendering.
 PARAMETERS = np.dtype(
     [
@@ -102,11 +102,11 @@ PARAMETERS = np.dtype(
         ("blur", "f4"),  # standard deviation in pixels
         ("noise", "f4"),  # standard deviation, the same in all channels of a pixel
         ("colour_noise", "f4"),  # standard deviation, each channel by itself
-        ("patch_noise", "f4"),  # relative, slowly varying over the picture
-        ("palette", "f4"),  # number of colours of the picture's own palette, 0 for any colour
+        ("patch_noise", "f4"),  # relative, slowly varying over the image
+        ("palette", "f4"),  # number of colours of the image's own palette, 0 for any colour
     ]
 )
 COLUMNS = PARAMETERS.names or ()
 
-# The columns that decide the picture of the empty platform: from the camera up to the walls.
+# The columns that decide how the empty platform looks: from the camera up to the walls.
 BACKGROUND_COLUMNS = (*COLUMNS[: COLUMNS.index("pan")], "blur")

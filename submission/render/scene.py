@@ -60,7 +60,7 @@ def axis_indices(axis_steps: int) -> npt.NDArray[np.int64]:
 
 
 def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = None) -> np.ndarray:
-    """What the pictures of these factors depend on, before any randomisation.
+    """What the images of these factors depend on, before any randomisation.
 
     `factors` is int (n, 7) in the order of FACTOR_NAMES, with the axes as indices 0..39. Returns
     a structured array (n,) of dtype PARAMETERS; its `.view(np.float32).reshape(n, -1)` is a plain

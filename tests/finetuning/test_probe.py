@@ -187,8 +187,16 @@ def test_command_reads_what_the_heads_say(
     np.savez(tmp_path / "frames.npz", images=images, factors=factors, gif=np.array(["a", "b"]))
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    command = ["--frames", tmp_path / "frames.npz", "--heads", tmp_path / "heads.safetensors",
-               "--picture", tmp_path / "confusion.png", "--device", "cpu"]  # fmt: skip
+    command = [
+        "--frames",
+        tmp_path / "frames.npz",
+        "--heads",
+        tmp_path / "heads.safetensors",
+        "--picture",
+        tmp_path / "confusion.png",
+        "--device",
+        "cpu",
+    ]
     run(parser.parse_args([*map(str, command), "--json"]))
     found = json.loads(capsys.readouterr().out)["scores"]
     right = {name: found[name]["accuracy"] for name in FACTOR_NAMES[:5]}
@@ -198,8 +206,10 @@ def test_command_reads_what_the_heads_say(
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     lines = table(found).splitlines()
     assert next(line for line in lines if line.startswith("object_shape")).split()[1:] == [
-        "50.0%", "50.0%", "50.0%",
-    ]  # fmt: skip
+        "50.0%",
+        "50.0%",
+        "50.0%",
+    ]
 
 
 def test_the_extractors_file_is_no_heads_file(tmp_path: Path) -> None:
