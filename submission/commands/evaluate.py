@@ -13,54 +13,32 @@ from submission.server.runners import EvaluationOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tag", required=True, help="the tag to evaluate")
-    parser.add_argument(
-        "--repo", default=str(paths.PROJECT), help="repository; default: this project"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--tag", required=True, help="the tag to evaluate")
+    add("--repo", default=str(paths.PROJECT), help="repository; default: this project")
+    add(
         "--leaderboard", type=Path, help="JSON file; default: leaderboard.json in the working files"
     )
-    parser.add_argument(
-        "--once", action="store_true", help="do nothing if the tag's commit has a row already"
-    )
+    add("--once", action="store_true", help="do nothing if the tag's commit has a row already")
     options.add_data(parser)
-    parser.add_argument(
-        "--memory", default="8g", help="limit of the run, swap included (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--hours", type=float, default=8, help="wall clock of the run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build"
-    )
-    parser.add_argument("--build-network", metavar="NAME", help="docker build's --network")
-    parser.add_argument("--gpus", help="docker run's --gpus: all; default: none")
-    parser.add_argument(
+    add("--memory", default="8g", help="limit of the run, swap included (default: %(default)s)")
+    add("--hours", type=float, default=8, help="wall clock of the run (default: %(default)s)")
+    add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build")
+    add("--build-network", metavar="NAME", help="docker build's --network")
+    add("--gpus", help="docker run's --gpus: all; default: none")
+    add(
         "--no-container",
-        action="store_true",
+        action="store_false",
+        dest="container",
         help="run in a fresh clone on this machine itself: only for code that you trust",
     )
-    parser.add_argument("--device", default="auto", help="of the scoring; default: a GPU if any")
-    parser.add_argument(
-        "--quick", action="store_true", help="lowered sample counts; comparable with nothing else"
-    )
+    add("--device", default="auto", help="of the scoring; default: a GPU if any")
+    add("--quick", action="store_true", help="lowered sample counts; comparable with nothing else")
 
 
 def options_of(args: argparse.Namespace) -> EvaluationOptions:
-    return EvaluationOptions(
-        tag=args.tag,
-        repo=args.repo,
-        leaderboard=args.leaderboard or paths.home() / "leaderboard.json",
-        once=args.once,
-        memory=args.memory,
-        hours=args.hours,
-        container=not args.no_container,
-        build_arguments=tuple(args.build_arg),
-        build_network=args.build_network,
-        gpus=args.gpus,
-        device=args.device,
-        quick=args.quick,
-    )
+    board = args.leaderboard or paths.home() / "leaderboard.json"
+    return options.filled(EvaluationOptions, args, leaderboard=board)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,7 +1,17 @@
 """Arguments that several commands share."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
+    """A dataclass of the arguments that its fields are named after, and of `others`."""
+    names = [field.name for field in fields(kind) if field.name in args]  # type: ignore[arg-type]
+    return kind(**{name: getattr(args, name) for name in names} | others)
 
 
 def add_bindings(parser: argparse.ArgumentParser) -> None:

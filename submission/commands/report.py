@@ -7,7 +7,8 @@ from submission.report.page import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--run",
         type=Path,
         nargs="+",
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the run's folder, with scores; further ones are other seeds of it",
     )
-    parser.add_argument(
+    add(
         "--baseline",
         type=Path,
         nargs="+",
@@ -23,16 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of another run to compare it with, or of its seeds",
     )
-    parser.add_argument("--dataset", help="default: the one that the scores name")
-    parser.add_argument(
+    add("--dataset", help="default: the one that the scores name")
+    add(
         "--data",
         type=Path,
         help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
-    parser.add_argument(
-        "--out", type=Path, help="html file; default: report.html in the (first) run"
-    )
+    add("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    add("--out", type=Path, help="html file; default: report.html in the (first) run")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,9 +21,10 @@ from submission.sweep.run import run_sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add_scoring_arguments(parser)
     options.add_bindings(parser)
-    parser.add_argument(
+    add(
         "--config",
         type=Path,
         action="append",
@@ -32,35 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="gin file; once for each",
     )
-    parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)"
-    )
-    parser.add_argument(
+    add("--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)")
+    add(
         "--out",
         type=Path,
         required=True,
         help="folder of the sweep: a run folder per job, sweep.csv, sweep.txt",
     )
     options.add_data(parser)
-    parser.add_argument(
-        "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
-    )
-    parser.add_argument(
+    add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one")
+    add(
         "--address",
         metavar="auto|HOST:PORT",
         help="a running Ray cluster; its nodes need this checkout with its environment, the data, "
         "--out and the cache at the same paths, as on a shared disk; default: this machine",
     )
-    parser.add_argument(
+    add(
         "--cpus",
         type=int,
         default=min(2, os.cpu_count() or 1),
         help="cores, and so threads, per job (default: %(default)s)",
     )
-    parser.add_argument(
-        "--gpus", type=float, help="per job, as 1 or 0.5; default: 1 if a GPU is here, else 0"
-    )
-    parser.add_argument(
+    add("--gpus", type=float, help="per job, as 1 or 0.5; default: 1 if a GPU is here, else 0")
+    add(
         "--memory",
         help="as 8g: what a job may take; default: its cores' share of this machine's memory, on a "
         "cluster what its node says",
@@ -68,19 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(args: argparse.Namespace) -> SweepOptions:
-    return SweepOptions(
-        configs=tuple(args.configs),
-        out=args.out,
-        bindings=tuple(args.bindings),
-        seeds=args.seeds,
-        weights=args.weights,
-        metrics=args.metrics,
-        quick=args.quick,
-        address=args.address,
-        cpus=args.cpus,
-        gpus=float(torch.cuda.is_available()) if args.gpus is None else args.gpus,
-        memory=args.memory,
-    )
+    gpus = float(torch.cuda.is_available()) if args.gpus is None else args.gpus
+    return options.filled(SweepOptions, args, gpus=gpus)
 
 
 def run(args: argparse.Namespace) -> None:
