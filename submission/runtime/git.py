@@ -8,11 +8,17 @@ from submission.runtime.errors import UserError
 # What tells git which repository to work on. A hook is started with these, so every command below
 # it would go to the pushed repository. The other GIT_ variables stay: they say how to reach a
 # repository (GIT_SSH_COMMAND, GIT_ASKPASS, GIT_SSL_CAINFO) and where the user's settings are.
-_REPOSITORY = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
+_REPOSITORY = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_NAMESPACE",
     "GIT_PREFIX",
-)
+}
 
 
 class GitError(UserError):
