@@ -23,8 +23,8 @@ from benchmarks.report import draw, table
 from experiments.pages import show
 from submission.data.dataset import Dataset, open_dataset, verify
 from submission.latents.codes import cached_codes
+from submission.pipeline.configuration import load_training
 from submission.runtime import paths
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError, first_line
 from submission.runtime.files import replacing, write_text
 from submission.runtime.progress import progress_bar
@@ -332,7 +332,7 @@ def _part(dataset: Dataset, work: Path, values: int) -> tuple[int, Settings]:
 
 
 def _work() -> dict[str, int]:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     step_flop, step_bytes = floor.vae_step_work(BATCH)
     return {
         "image_flop": floor.extractor_flop(), "step_flop": step_flop, "step_bytes": step_bytes,

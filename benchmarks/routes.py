@@ -201,9 +201,9 @@ def rates(settings: Settings) -> Settings:
 
 
 def _load_config(settings: Settings, *bindings: str) -> None:
-    from submission.runtime.config import load_config
+    from submission.pipeline.configuration import load_training
 
-    load_config(Path("public.gin"), [*settings.get("bindings", ()), *bindings])
+    load_training(Path("public.gin"), [*settings.get("bindings", ()), *bindings])
 
 
 def _bind_counts(settings: Settings) -> None:

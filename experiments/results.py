@@ -34,13 +34,13 @@ from experiments import pages
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.finetuning.starts import craft_weights
 from submission.latents.components import independent_components
-from submission.latents.udr import informative, ranking
+from submission.latents.udr import ranking
 from submission.latents.udr import scores as udr_scores
+from submission.latents.vae import carries_anything
 from submission.metrics.compute import score
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.settings import load_settings
-from submission.report.analysis import active_latents
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.runtime.files import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -60,7 +60,7 @@ _GROUPS_20 = ("train_vae.epochs=2", "beta_at_epoch.t_end=1")
 # refined.gin without one of its steps.
 _ONE_START = "train_groups.starts=1"
 _KEEP_ALL = "train_groups.redundant=1.0"
-_NO_CLUSTERS = "train_groups.heaps=1"
+_NO_CLUSTERS = "train_groups.clusters=1"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ Codes = npt.NDArray[np.float32]
 
 
 def pruned(codes: Codes) -> Codes:
-    return codes[:, active_latents(codes)]
+    return codes[:, carries_anything(codes)]
 
 
 def scaled(codes: Codes) -> Codes:
@@ -168,7 +168,7 @@ def trained_on(weights: Path) -> str:
 
 def settings_of(row: Row) -> str:
     """SHA-256 of all bindings of the row, its configuration's included."""
-    load_config(Path(row.config), row.bindings)
+    load_training(Path(row.config), row.bindings)
     return hashlib.sha256(gin.config_str().encode()).hexdigest()
 
 
@@ -217,7 +217,7 @@ def udr_of_seeds(
     codes = [codes_of(row, seed, weights, data, dataset, runs) for seed in seeds]
     sample = np.sort(np.random.default_rng(0).permutation(len(codes[0]))[:10_000])
     codes = [own[sample] for own in codes]
-    found = udr_scores(ranking(codes, [informative(own) for own in codes]))
+    found = udr_scores(ranking(codes, [carries_anything(own) for own in codes]))
     return [float(one) for one in found]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from submission.data.dataset import open_dataset, open_file, verify
+from submission.commands.options import dataset_of
+from submission.data.dataset import open_file, verify
 from submission.latents.codes import codes_of
 from submission.runtime import paths
 from submission.runtime.device import pick_device
@@ -29,9 +30,7 @@ def run(args: argparse.Namespace) -> None:
     if args.images:
         dataset = open_file(args.images, args.images.stem, any_count=True)
     else:
-        dataset = open_dataset(
-            args.data or paths.data_folder(), args.dataset or paths.dataset_name()
-        )
+        dataset = dataset_of(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out} must end in .npz")
     if args.out.is_dir() or not args.out.parent.is_dir():

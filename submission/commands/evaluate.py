@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from submission.commands import options
-from submission.data.dataset import open_dataset
 from submission.runtime import paths
 from submission.server import leaderboard
 from submission.server.evaluation import evaluate
@@ -16,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--tag", required=True, help="the tag to evaluate")
     add("--repo", default=str(paths.PROJECT), help="repository; default: this project")
-    add(
-        "--leaderboard", type=Path, help="JSON file; default: leaderboard.json in the working files"
-    )
+    what = "JSON file; default: leaderboard.json in the working files"
+    add("--leaderboard", type=Path, help=what)
     add("--once", action="store_true", help="do nothing if the tag's commit has a row already")
     options.add_data(parser)
     add("--memory", default="8g", help="limit of the run, swap included (default: %(default)s)")
@@ -26,14 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build")
     add("--build-network", metavar="NAME", help="docker build's --network")
     add("--gpus", help="docker run's --gpus: all; default: none")
-    add(
-        "--no-container",
-        action="store_false",
-        dest="container",
-        help="run in a fresh clone on this machine itself: only for code that you trust",
-    )
+    what = "run in a fresh clone on this machine itself: only for code that you trust"
+    add("--no-container", action="store_false", dest="container", help=what)
     add("--device", default="auto", help="of the scoring; default: a GPU if any")
-    add("--quick", action="store_true", help="lowered sample counts; comparable with nothing else")
+    options.add_quick(parser)
 
 
 def options_of(args: argparse.Namespace) -> EvaluationOptions:
@@ -43,7 +37,7 @@ def options_of(args: argparse.Namespace) -> EvaluationOptions:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the leaderboard; exit code 1 if the submission failed."""
-    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    dataset = options.dataset_of(args)
     chosen = options_of(args)
     row = evaluate(chosen, dataset)
     if row is None:

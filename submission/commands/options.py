@@ -1,11 +1,77 @@
-"""Arguments that several commands share."""
+"""Options that several commands share, and what they ask for as plain values."""
 
 import argparse
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from submission.data.dataset import Dataset, open_dataset
+from submission.features.weights import SHIPPED_WEIGHTS
+from submission.metrics.settings import METRICS, ScoreOptions, chosen
+from submission.pipeline.train import TrainOptions
+from submission.runtime import paths
+
 T = TypeVar("T")
+
+
+def add_bindings(parser: argparse.ArgumentParser) -> None:
+    what = "gin bindings that override the configuration"
+    parser.add_argument("bindings", nargs="*", metavar="Function.parameter=value", help=what)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Which data set, and where; see dataset_of."""
+    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
+    what = "folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
+    parser.add_argument("--data", type=Path, help=what)
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    what = "cpu, cuda, cuda:1 ...; default: a GPU if there is one"
+    parser.add_argument("--device", default="auto", help=what)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    what = "extractor; default: the shipped one"
+    parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS, help=what)
+
+
+def add_metrics(parser: argparse.ArgumentParser) -> None:
+    what = "comma-separated, some of %(default)s"
+    parser.add_argument("--metrics", default=",".join(METRICS), help=what)
+    add_quick(parser)
+
+
+def add_quick(parser: argparse.ArgumentParser) -> None:
+    what = "lowered sample counts; comparable with nothing else"
+    parser.add_argument("--quick", action="store_true", help=what)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """All of `train` but --config; see training_of."""
+    add_bindings(parser)
+    add_data(parser)
+    add_name(parser)
+    add_weights(parser)
+    add_device(parser)
+    what = "train so many and export the one that ranks first by UDR, without labels"
+    parser.add_argument("--seeds", type=int, default=1, help=what)
+    what = (
+        "begin no further seed that would end after so many hours from the start; the same command "
+        "goes on with the seeds that are left"
+    )
+    parser.add_argument("--hours", type=float, help=what)
+    what = "as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
+    parser.add_argument("--memory", help=what)
+
+
+def dataset_of(args: argparse.Namespace) -> Dataset:
+    """The data set of --data and --dataset, or of the challenge's variables."""
+    return open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
 
 
 def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
@@ -14,16 +80,9 @@ def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
     return kind(**{name: getattr(args, name) for name in names} | others)
 
 
-def add_bindings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bindings", nargs="*", metavar="Function.parameter=value",
-        help="gin bindings that override the configuration",
-    )  # fmt: skip
+def training_of(args: argparse.Namespace) -> TrainOptions:
+    return filled(TrainOptions, args)
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Which data set, and where."""
-    parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
-    )
+def scoring_of(args: argparse.Namespace) -> ScoreOptions:
+    return filled(ScoreOptions, args, metrics=chosen(args.metrics))

@@ -3,34 +3,20 @@
 import argparse
 from pathlib import Path
 
+from submission.commands.options import add_device
 from submission.report.page import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--run",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="the run's folder, with scores; further ones are other seeds of it",
-    )
-    add(
-        "--baseline",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folder of another run to compare it with, or of its seeds",
-    )
+    what = "the run's folder, with scores; further ones are other seeds of it"
+    add("--run", type=Path, nargs="+", required=True, metavar="DIR", help=what)
+    what = "folder of another run to compare it with, or of its seeds"
+    add("--baseline", type=Path, nargs="+", default=[], metavar="DIR", help=what)
     add("--dataset", help="default: the one that the scores name")
-    add(
-        "--data",
-        type=Path,
-        help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in",
-    )
-    add("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    what = "folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in"
+    add("--data", type=Path, help=what)
+    add_device(parser)
     add("--out", type=Path, help="html file; default: report.html in the (first) run")
 
 

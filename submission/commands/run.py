@@ -5,34 +5,29 @@ import logging
 from pathlib import Path
 
 from submission.commands import train as server_job
-from submission.commands.score import add_scoring_arguments
-from submission.commands.train import add_training_arguments
+from submission.commands.options import add_metrics, add_training, scoring_of, training_of
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file
-from submission.metrics.settings import chosen
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.score import score_run
 from submission.pipeline.train import train, working_in
 from submission.runtime import paths, signals
-from submission.runtime.config import load_config, refuse_unfit
 from submission.runtime.usage import Stages
 from submission.server import events
 
 log = logging.getLogger(__name__)
-
 
 # Render seed of the dry run's stand-in.
 SEED = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_training_arguments(parser)
-    add_scoring_arguments(parser)
-    parser.add_argument(
-        "--config", type=Path, help="gin file; default: public.gin on the server, else dry_run.gin"
-    )
-    parser.add_argument(
-        "--axis-steps", type=int, default=4, help="of the rendered stand-in (default: %(default)s)"
-    )
+    add_training(parser)
+    add_metrics(parser)
+    what = "gin file; default: public.gin on the server, else dry_run.gin"
+    parser.add_argument("--config", type=Path, help=what)
+    what = "of the rendered stand-in (default: %(default)s)"
+    parser.add_argument("--axis-steps", type=int, default=4, help=what)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,25 +37,23 @@ def run(args: argparse.Namespace) -> None:
         server_job.run(args)
         return
     args.config = args.config or Path("dry_run.gin")
-    args.name = args.name or "dry_run"
     # What is mistyped is heard of now, not after the rendering or the training.
-    chosen(args.metrics)
-    load_config(args.config, args.bindings)
-    refuse_unfit()
-    folder = paths.run_folder(args.name)
+    scoring = scoring_of(args)
+    load_training(args.config, args.bindings)
+    folder = paths.run_folder(args.name or "dry_run")
     stages = Stages()
     with signals.stoppable(), working_in(folder):
-        dataset, rendered = _data(args, stages)
+        dataset, rendered = _named_or_rendered(args, stages)
         print(f"\n{dataset.description}\n")
-        planned = train(dataset, folder, args, stages, scoring=True, rendered=rendered)
-        score_run(dataset, folder, args, stages)
+        planned = train(dataset, folder, training_of(args), stages, scoring=True, rendered=rendered)
+        score_run(dataset, folder, scoring, stages)
         log_comparison(planned, stages)
         stages.write(folder / "stages.json")
         scores = (folder / "scores.txt").read_text()
         print(f"\n{scores}\n{stages.table()}\n\neverything is in {folder}")
 
 
-def _data(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
+def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
     """The data set that is named if its file is there, else a rendered stand-in of domain real;
     and whether it is that stand-in."""
     folder, name = args.data or paths.data_folder(), args.dataset or paths.dataset_name()
@@ -68,7 +61,7 @@ def _data(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
     if args.dataset or args.data or find_file(folder, name)[1]:
         return open_dataset(folder, name), False
     log.info("no %s in %s: using a stand-in for mpi3d_real, rendered here", name, folder)
-    from submission.render.stand_in import write_stand_in  # compiles the renderer
+    from submission.render.stand_in import write_stand_in  # here: its compiler takes memory
 
     folder = paths.home() / "stand_in" / f"real_axis_steps_{args.axis_steps}"
     path = folder / "mpi3d_real" / "mpi3d_real.npz"

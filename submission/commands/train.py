@@ -1,11 +1,10 @@
 """`train`: what the server runs. Data -> features -> VAE -> TorchScript, and the events."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from submission.commands import options
-from submission.data.dataset import open_dataset
-from submission.features.weights import SHIPPED_WEIGHTS
+from submission.commands.options import add_training, dataset_of, training_of
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.train import train, working_in
 from submission.runtime import paths, signals
@@ -15,33 +14,8 @@ from submission.server import events
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_training_arguments(parser)
+    add_training(parser)
     parser.add_argument("--config", type=Path, default=Path("public.gin"), help="gin file")
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `train` and `run` share."""
-    options.add_bindings(parser)
-    options.add_data(parser)
-    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
-    parser.add_argument(
-        "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=1,
-        help="train so many and export the one that ranks first by UDR, without labels",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hours", type=float,
-        help="begin no further seed that would end after so many hours from the start; the same "
-        "command goes on with the seeds that are left",
-    )  # fmt: skip
-    parser.add_argument(
-        "--memory", help="as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
-    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,13 +23,14 @@ def run(args: argparse.Namespace) -> None:
     events.execution_started()
     try:
         with signals.stoppable():
-            dataset = open_dataset(
-                args.data or paths.data_folder(), args.dataset or paths.dataset_name()
-            )
+            dataset = dataset_of(args)
             folder = paths.run_folder(args.name)
+            options = replace(training_of(args), for_grading=events.is_grading())
             stages = Stages()
             with working_in(folder):
-                planned = train(dataset, folder, args, stages)
+                planned = train(
+                    dataset, folder, options, stages, on_progress=events.register_progress
+                )
             log_comparison(planned, stages)
             print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:

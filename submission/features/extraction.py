@@ -19,9 +19,11 @@ import torch
 from submission.data.dataset import Dataset
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.runtime import signals
+from submission.runtime.config import configurable
 from submission.runtime.device import fast_cpu
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked
+from submission.runtime.kinds import Count
 from submission.runtime.progress import progress_bar
 
 
@@ -31,13 +33,13 @@ def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
     return hashlib.sha256(f"{data_md5}-{weights_sha256}-{kind}".encode()).hexdigest()[:24]
 
 
-@gin.configurable(denylist=["dataset", "extractor", "path", "device", "progress"])
+@configurable
 def extract_features(
     dataset: Dataset,
     extractor: Extractor,
     path: Path,
     device: torch.device,
-    batch_size: int = gin.REQUIRED,
+    batch_size: Count = gin.REQUIRED,
     progress: bool = True,
 ) -> None:
     """Writes the features of all images to `path` (npy, float32 (num_images, 512)).

@@ -6,21 +6,17 @@ Weights come from a safetensors file, never from a pickle, and are checked again
 SHA-256 before use.
 """
 
-from collections.abc import Sequence
-
 import gin
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg
 
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Count, Text
 
 FEATURE_SIZE = 512
-
-# VGG19's maps in each of its five blocks, and its convolutions there.
-VGG19_MAPS = (64, 128, 256, 512, 512)
-_VGG19_CONVOLUTIONS = (2, 2, 4, 4, 4)
 
 # ImageNet statistics per channel, for images in [0, 1] (section 2.1).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -40,9 +36,10 @@ class Aggregation(nn.Module):
     1, 2, 1. Whole channels are dropped, as in the authors' release.
     """
 
-    def __init__(self, dropout: float = 0.1, maps_in: int = VGG19_MAPS[-1]) -> None:
+    def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
+        maps_in = 512
         for maps_out, kernel in ((1024, 1), (2048, 2), (FEATURE_SIZE, 1)):
             conv = nn.Conv2d(maps_in, maps_out, kernel, bias=False)
             nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
@@ -68,14 +65,13 @@ class RMAC(nn.Module):
         return l2_normalize(total)
 
 
-@gin.configurable(denylist=["maps"])
+@configurable
 class Extractor(nn.Module):
     """Images -> feature vectors.
 
     Args:
         aggregation: "learned" (stage 2) or "rmac" (stage 1; has no weights of its own).
         resolution: images are resized to this many pixels (bilinear) if it is not 64.
-        maps: of the five blocks; fewer than VGG19's only while finetune.py trains a thin one.
 
     forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
     """
@@ -83,12 +79,7 @@ class Extractor(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        aggregation: str = gin.REQUIRED,
-        resolution: int = gin.REQUIRED,
-        maps: Sequence[int] = VGG19_MAPS,
-    ) -> None:
+    def __init__(self, aggregation: Text = gin.REQUIRED, resolution: Count = gin.REQUIRED) -> None:
         super().__init__()
         if aggregation not in ("learned", "rmac"):
             raise UserError(
@@ -111,13 +102,8 @@ class Extractor(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         # The convolutional part alone: vgg19_bn() would first make, and fill with random numbers,
         # half a gigabyte of classifier that nobody wants here.
-        layers: list[str | int] = []
-        for size, convolutions in zip(maps, _VGG19_CONVOLUTIONS, strict=True):
-            layers += [size] * convolutions + ["M"]
-        self.features = vgg.make_layers(layers, batch_norm=True)
-        self.aggregation: nn.Module = (
-            Aggregation(maps_in=maps[-1]) if aggregation == "learned" else RMAC()
-        )
+        self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=True)
+        self.aggregation: nn.Module = Aggregation() if aggregation == "learned" else RMAC()
 
     def forward(self, images: Tensor) -> Tensor:
         if self.resolution != images.shape[-1]:

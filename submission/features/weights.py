@@ -16,13 +16,14 @@ from submission.runtime.paths import WEIGHTS
 SHIPPED_WEIGHTS = WEIGHTS / "vgg19_bn_agg.safetensors"
 
 
-def load_extractor(weights: Path) -> Extractor:
-    """Builds the extractor that gin describes and fills it from a weight file.
+def load_extractor(weights: Path, extractor: Extractor | None = None) -> Extractor:
+    """An extractor filled from a weight file.
 
     Args:
         weights: a safetensors file with keys `features.*` (torchvision's names) and
             `aggregator.*`; for stage 1 also torchvision's own `vgg19_bn-*.pth`, of which only
             `features.*` are used.
+        extractor: a new one that is filled; None for the one that gin describes.
 
     Returns:
         The extractor in evaluation mode, float32, with batch norm folded into the convolutions.
@@ -32,23 +33,9 @@ def load_extractor(weights: Path) -> Extractor:
             from the one recorded beside it), of another architecture, or with values that no
             network can compute with.
     """
-    found = read_weights(weights)
-    extractor = Extractor().eval()
-    wanted = {key.removeprefix("aggregation."): key for key in extractor.state_dict()}
-    state: dict[str, Tensor] = {}
-    for key, own_key in wanted.items():
-        if key.endswith("num_batches_tracked"):
-            state[own_key] = torch.tensor(0)
-            continue
-        expected = tuple(extractor.state_dict()[own_key].shape)
-        if key not in found or tuple(found[key].shape) != expected:
-            has = tuple(found[key].shape) if key in found else "nothing"
-            raise UserError(
-                f"{weights} is of another architecture: {key!r} should be {expected} and is {has}; "
-                "name a file made for VGG19-BN with this project's aggregation module"
-            )
-        state[own_key] = found[key].float()
-    extractor.load_state_dict(state)
+    tensors = read_weights(weights)
+    extractor = extractor or Extractor()
+    copy_weights(extractor, tensors, str(weights), with_aggregation=True)
     folded = fold_batch_norm(extractor)
     # After the folding, so that a negative variance shows, too.
     for key, value in folded.state_dict().items():
@@ -58,6 +45,30 @@ def load_extractor(weights: Path) -> Extractor:
                 "folding): copy or download it again, or name another file with --weights"
             )
     return folded
+
+
+def copy_weights(
+    extractor: Extractor, tensors: dict[str, Tensor], name: str, with_aggregation: bool
+) -> None:
+    """Copies `features.*` and, if asked for, `aggregator.*` into a new extractor, as float32.
+
+    Raises:
+        UserError: a tensor is missing or has another shape.
+    """
+    state = extractor.state_dict()
+    for own_key, own in state.items():
+        key = own_key.removeprefix("aggregation.")
+        skipped = key.startswith("aggregator.") and not with_aggregation
+        if skipped or key.endswith("num_batches_tracked"):
+            continue
+        if key not in tensors or tensors[key].shape != own.shape:
+            has = tuple(tensors[key].shape) if key in tensors else "nothing"
+            raise UserError(
+                f"{name} is of another architecture: {key!r} should be {tuple(own.shape)} and is "
+                f"{has}; name a weight file of VGG19-BN, such as `finetune` writes"
+            )
+        state[own_key] = tensors[key].float()
+    extractor.load_state_dict(state)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

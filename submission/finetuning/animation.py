@@ -7,20 +7,20 @@ where factor k starts decides its whole course, so the start can be told from wh
 """
 
 import math
-import struct
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from submission.finetuning.network import AXES, readable
 from submission.render.rig import FACTOR_NAMES
 from submission.runtime.errors import UserError
 
 PANELS = 7
 _SIDE, _GAP = 64, 10
-_TILT, _PAN = 5, 6
+_TILT, _PAN = AXES
 
 # Our values in the order in which an animation takes them. The real ones were made before their
 # files were published, with colours, shapes and backgrounds in another order.
@@ -57,10 +57,7 @@ def read_animation(path: Path) -> npt.NDArray[np.uint8]:
                 frames.append(np.asarray(file.convert("RGB")))
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
-    except (
-        UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError, SyntaxError,
-        ValueError, IndexError, struct.error,
-    ) as error:  # fmt: skip
+    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise UserError(f"{path} is no GIF file or is damaged: copy it again ({error})") from error
     height, width = frames[0].shape[:2]
     columns, rest = divmod(width - _GAP, _SIDE + _GAP)
@@ -137,8 +134,8 @@ def described(labels: Labels, complex_objects: bool) -> str:
     """The configuration that all panels start at, in words; of complex objects only what the heads
     know."""
     words = []
-    for i, (name, value) in enumerate(zip(FACTOR_NAMES, labels.factors[0, 0], strict=True)):
-        if not (complex_objects and i < 2):
-            named = _VALUE_NAMES[i][value] if i in _VALUE_NAMES else str(value)
-            words.append(f"{name.replace('_', ' ')} {named}")
+    for i in readable(complex_objects):
+        value = labels.factors[0, 0, i]
+        named = _VALUE_NAMES[i][value] if i in _VALUE_NAMES else str(value)
+        words.append(f"{FACTOR_NAMES[i].replace('_', ' ')} {named}")
     return ", ".join(words)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ from submission.finetuning.network import AXES, FACTOR_SIZES
 from submission.finetuning.processes import process_rank
 from submission.render.rig import AXIS_VALUES
 from submission.render.scene import axis_indices
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Count, CountOrNone, Share, Shares, Text, Texts, Weight, Whole
 
 log = logging.getLogger(__name__)
 
@@ -47,21 +49,21 @@ class Source:
     identity: str = ""
 
 
-@gin.configurable(denylist=["folder"])
-def open_source(folder: Path, images: str = gin.REQUIRED) -> Source:
+@configurable
+def open_source(folder: Path, images: Text = gin.REQUIRED) -> Source:
     """The images that the configuration asks for: "files" in `folder`, or "rendered"."""
     if images not in ("files", "rendered"):
         raise UserError(f"open_source.images is {images!r}, it must be 'files' or 'rendered'")
     return file_source(folder) if images == "files" else rendered_source()
 
 
-@gin.configurable(denylist=["folder"])
+@configurable
 def file_source(
     folder: Path,
-    datasets: Sequence[str] = gin.REQUIRED,
-    training_share: float = gin.REQUIRED,
-    validation_images: int | None = gin.REQUIRED,
-    seed: int = gin.REQUIRED,
+    datasets: Texts = gin.REQUIRED,
+    training_share: Share = gin.REQUIRED,
+    validation_images: CountOrNone = gin.REQUIRED,
+    seed: Whole = gin.REQUIRED,
 ) -> Source:
     """Official files, each split at random; shuffled anew every epoch.
 
@@ -118,13 +120,13 @@ def file_source(
     )
 
 
-@gin.configurable
+@configurable
 def rendered_source(
-    images_per_epoch: int = gin.REQUIRED,
-    validation_images: int = gin.REQUIRED,
-    mix: Sequence[float] = gin.REQUIRED,
-    strength: float = gin.REQUIRED,
-    seed: int = gin.REQUIRED,
+    images_per_epoch: Count = gin.REQUIRED,
+    validation_images: Count = gin.REQUIRED,
+    mix: Shares = gin.REQUIRED,
+    strength: Weight = gin.REQUIRED,
+    seed: Whole = gin.REQUIRED,
 ) -> Source:
     """Renders of randomised appearance, none shown twice.
 

@@ -9,12 +9,20 @@ from torch import Tensor, nn
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.render.scene import factor_sizes
+from submission.runtime.config import configurable
+from submission.runtime.kinds import Rate, Share, Switch
 
 FACTOR_SIZES = factor_sizes("real")  # (6, 6, 2, 3, 3, 40, 40), one head each
+COMPLEX_SIZES = factor_sizes("complex")
 AXES = (5, 6)  # tilt, pan
 
 
-@gin.configurable(denylist=["extractor"])
+def readable(complex_objects: bool) -> range:
+    """Columns of the factors that the heads know: not the complex objects' colours and shapes."""
+    return range(2 if complex_objects else 0, len(FACTOR_SIZES))
+
+
+@configurable
 class Network(nn.Module):
     """Extractor and heads.
 
@@ -26,16 +34,14 @@ class Network(nn.Module):
             has_bfloat16).
 
     forward: float (N, 3, 64, 64) in [0, 1] -> seven logits, float32 (N, values of the factor).
-    With `half_size` the images are halved and the last pool is left out: the same 2x2 map for a
-    third of the cost.
     """
 
     def __init__(
         self,
         extractor: Extractor,
-        dropout: float = gin.REQUIRED,
-        head_scale: float = gin.REQUIRED,
-        bfloat16: bool = gin.REQUIRED,
+        dropout: Share = gin.REQUIRED,
+        head_scale: Rate = gin.REQUIRED,
+        bfloat16: Switch = gin.REQUIRED,
     ) -> None:
         super().__init__()
         self.extractor = extractor
@@ -50,14 +56,9 @@ class Network(nn.Module):
             nn.init.kaiming_uniform_(head.weight, nonlinearity="relu")
             nn.init.zeros_(head.bias)
 
-    def forward(self, images: Tensor, half_size: bool = False) -> list[Tensor]:
-        extractor = self.extractor
+    def forward(self, images: Tensor) -> list[Tensor]:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            if half_size:
-                halved = (F.avg_pool2d(images, 2) - extractor.mean) / extractor.std
-                vectors = extractor.aggregation(extractor.features[:-1](halved))
-            else:
-                vectors = extractor(images)
+            vectors = self.extractor(images)
         # The heads cost nothing, and bfloat16's three digits would blur their scaled input.
         vectors = self.head_scale * vectors.to(next(self.heads.parameters()).dtype)
         return [head(vectors).float() for head in self.heads]

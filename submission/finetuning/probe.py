@@ -4,10 +4,12 @@ It tells whether a weight file fits one's data before a submission is spent on t
 columns are tilt and pan, in this order, as in all of this project.
 """
 
-import zipfile
-import zlib
-from collections.abc import Iterator
+import json
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,81 +18,105 @@ import torch
 from submission.data.dataset import Dataset
 from submission.data.factors import IMAGE_SHAPE
 from submission.features.extraction import to_float
+from submission.features.extractor import Extractor
 from submission.features.weights import load_extractor
 from submission.finetuning import animation
 from submission.finetuning.images import labels
-from submission.finetuning.network import AXES, FACTOR_SIZES
+from submission.finetuning.network import AXES, COMPLEX_SIZES, FACTOR_SIZES
+from submission.finetuning.scores import scores, table
 from submission.finetuning.weights import read_heads
-from submission.render.domains import REAL
-from submission.render.rig import AXIS_VALUES, FACTOR_NAMES
-from submission.render.scene import factor_sizes
-from submission.runtime.config import load_config
+from submission.render.rig import FACTOR_NAMES
 from submission.runtime.errors import UserError
-from submission.runtime.files import replacing
 from submission.runtime.progress import progress_bar
+from submission.runtime.text import aligned
 
 BATCH_SIZE = 64
-COMPLEX_SIZES = factor_sizes("complex")
+Images = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
+Reader = Callable[[Images], Numbers]  # as read_factors, of some weights and heads
 
 
-def scores(read: Numbers, true: Numbers, complex_objects: bool) -> dict[str, dict[str, float]]:
-    """How well `read` agrees with `true`, both int64 (n, 7) in the order of scene.FACTOR_NAMES.
+@dataclass(frozen=True)
+class Probe:
+    """Labelled images and what is read in them.
 
-    Returns:
-        For each discrete factor `mean_over_values` (the accuracy on the images of one value,
-        averaged over the values that occur), `accuracy` (over all images) and `constant_guess`
-        (the accuracy of always naming the most frequent value). For tilt and pan `error` (mean
-        absolute, in steps), `within_one_step` (share), and `constant_guess` (the mean absolute
-        error of the median). For `arm` the `median_angle` and the share `within_10_degrees`
-        between read and true arm direction. Complex objects have no colour and no shape here:
-        they are not the ones that the heads know.
+    Attributes:
+        what: what the images are.
+        true, read: the factors, int64 (n, 7).
+        note: how the labels were found, if they were not given.
+        moved: of an animation, what on_own_panel returns.
     """
-    result: dict[str, dict[str, float]] = {}
-    for i, name in enumerate(FACTOR_NAMES):
-        r, t = read[:, i], true[:, i]
-        if i in AXES:
-            error = np.abs(r - t)
-            result[name] = {
-                "error": float(error.mean()),
-                "within_one_step": float((error <= 1).mean()),
-                "constant_guess": float(np.abs(t - np.median(t)).mean()),
-            }
-        elif not (complex_objects and i < 2):
-            values, counts = np.unique(t, return_counts=True)
-            result[name] = {
-                "mean_over_values": float(np.mean([(r[t == v] == v).mean() for v in values])),
-                "accuracy": float((r == t).mean()),
-                "constant_guess": float(counts.max() / len(t)),
-            }
-    cosine = np.sum(arm_direction(*read[:, AXES].T) * arm_direction(*true[:, AXES].T), axis=1)
-    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    result["arm"] = {
-        "median_angle": float(np.median(angle)),
-        "within_10_degrees": float((angle <= 10).mean()),
-    }
-    return result
+
+    what: str
+    true: Numbers
+    read: Numbers
+    complex_objects: bool
+    note: str = ""
+    moved: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        answer: dict[str, Any] = {"images": len(self.true), "what": self.what}
+        answer["scores"] = scores(self.read, self.true, self.complex_objects)
+        answer |= {"on_own_panel": self.moved} if self.moved else {}
+        answer |= {"note": self.note} if self.note else {}
+        return json.dumps(answer, indent=2)
+
+    def as_text(self) -> str:
+        parts = [self.what, table(scores(self.read, self.true, self.complex_objects))]
+        if self.moved:
+            rows = []
+            for name, row in self.moved.items():
+                share = row.get("mean_over_values")
+                rows.append(
+                    [name, f"{row['error']:.2f} steps" if share is None else f"{share:.1%}"]
+                )
+            title = "on the panel that moves the factor, mean over values or mean abs. error"
+            parts.append("\n".join([title, *aligned(rows)]))
+        if self.note:
+            parts.append(textwrap.fill(self.note, 100))
+        return "\n\n".join(parts)
 
 
-def arm_direction(tilt: Numbers, pan: Numbers) -> npt.NDArray[np.float64]:
-    """Unit vectors (n, 3) along the arm for axis indices 0..39 (n,).
-
-    By the real rig's numbers; the other rigs' differ by less than a degree.
-    """
-    middle = (AXIS_VALUES - 1) / 2
-    theta = np.radians((tilt - middle) * REAL.tilt_step + REAL.tilt_zero)
-    phi = np.radians((pan - middle) * REAL.pan_step + REAL.pan_zero)
-    return np.stack(
-        [np.sin(theta) * np.sin(phi), np.sin(theta) * np.cos(phi), np.cos(theta)], axis=1
+def probe_animation(path: Path, complex_objects: bool, reader: Reader) -> Probe:
+    """A sample animation of MPI3D; UserError as read_animation."""
+    frames = animation.read_animation(path)
+    read = reader(frames.reshape(-1, *IMAGE_SHAPE))
+    panels = read.reshape(*frames.shape[:2], len(FACTOR_SIZES))
+    found = animation.inferred_labels(panels, COMPLEX_SIZES if complex_objects else FACTOR_SIZES)
+    note = (
+        "An animation carries no labels: each factor's course follows from where it starts, "
+        "and the start was taken that agrees best with what was read in its panel. All panels "
+        f"start at {animation.described(found, complex_objects)}: look whether that is so. The "
+        "first table counts all frames, most of which show this one configuration."
     )
+    what = f"{path.name}: {len(frames)} frames of {animation.PANELS} panels"
+    moved = on_own_panel(panels, found, complex_objects)
+    return Probe(what, found.factors.reshape(read.shape), read, complex_objects, note, moved)
 
 
-def read_factors(
-    weights: Path, heads: Path, images: npt.NDArray[np.uint8], device: torch.device
-) -> Numbers:
+def probe_frames(path: Path, complex_objects: bool, reader: Reader) -> Probe:
+    """An npz file of labelled frames; UserError as labelled_frames."""
+    images, true = labelled_frames(path, complex_objects)
+    what = f"{path.name}: {len(images)} images"
+    return Probe(what, true, reader(images), complex_objects)
+
+
+def probe_dataset(dataset: Dataset, count: int, reader: Reader) -> Probe:
+    """`count` images of a data file; UserError as labelled_sample."""
+    images, true = labelled_sample(dataset, count)
+    read = reader(images)
+    true, note = axes_as_tilt_and_pan(dataset, read, true)
+    what = f"{len(images)} images of {dataset.description}"
+    return Probe(what, true, read, dataset.name == "mpi3d_real_complex", note)
+
+
+def read_factors(weights: Path, heads: Path, device: torch.device, images: Images) -> Numbers:
     """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
-    load_config(Path("finetune.gin"))
-    extractor = load_extractor(weights).to(device).to(memory_format=torch.channels_last)
+    extractor = (
+        load_extractor(weights, Extractor("learned", 64))
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )
     layers = [(weight.to(device), bias.to(device)) for weight, bias in read_heads(heads)]
     read = []
     bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)
@@ -104,7 +130,7 @@ def read_factors(
     return np.concatenate(read)
 
 
-def labelled_frames(path: Path, complex_objects: bool) -> tuple[npt.NDArray[np.uint8], Numbers]:
+def labelled_frames(path: Path, complex_objects: bool) -> tuple[Images, Numbers]:
     """The arrays `images` uint8 (n, 64, 64, 3) and `factors` whole numbers (n, 7) of an npz file.
 
     Raises:
@@ -116,10 +142,7 @@ def labelled_frames(path: Path, complex_objects: bool) -> tuple[npt.NDArray[np.u
             images, factors = file["images"], file["factors"]
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
-    except (
-        KeyError, ValueError, TypeError, EOFError, OSError, AttributeError, NotImplementedError,
-        RuntimeError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except Exception as error:  # numpy raises whatever damaged bytes lead it to
         raise UserError(
             f"{path} is no npz file with plain arrays 'images' and 'factors' ({error}): write it "
             "with numpy.savez"
@@ -142,7 +165,7 @@ def labelled_frames(path: Path, complex_objects: bool) -> tuple[npt.NDArray[np.u
     return images, factors.astype(np.int64)
 
 
-def labelled_sample(dataset: Dataset, count: int) -> tuple[npt.NDArray[np.uint8], Numbers]:
+def labelled_sample(dataset: Dataset, count: int) -> tuple[Images, Numbers]:
     """`count` images of a data file, drawn with a fixed seed, and their factors, int64 (n, 7).
 
     The factors are the file's own columns, axes counted 0..39. A compressed file is read whole,
@@ -183,30 +206,6 @@ def axes_as_tilt_and_pan(dataset: Dataset, read: Numbers, true: Numbers) -> tupl
     return other, "vertical_axis was taken for the tilt, which fits better"
 
 
-def table(result: dict[str, dict[str, float]]) -> str:
-    """The scores as aligned text."""
-    lines = [f"{'':<18}{'mean over values':>18}{'accuracy':>12}{'constant guess':>17}"]
-    for name, row in result.items():
-        if "accuracy" in row:
-            lines.append(
-                f"{name:<18}{row['mean_over_values']:>16.1%}  {row['accuracy']:>11.1%} "
-                f"{row['constant_guess']:>16.1%}"
-            )
-    lines += ["", f"{'':<18}{'mean abs. error':>18}{'within 1':>12}{'constant guess':>17}"]
-    for name in ("tilt", "pan"):
-        row = result[name]
-        lines.append(
-            f"{name:<18}{row['error']:>12.2f} steps{row['within_one_step']:>12.1%}"
-            f"{row['constant_guess']:>11.2f} steps"
-        )
-    arm = result["arm"]
-    lines.append(
-        f"\narm direction: median {arm['median_angle']:.1f} degrees off, "
-        f"{arm['within_10_degrees']:.1%} within 10 degrees"
-    )
-    return "\n".join(lines)
-
-
 def on_own_panel(
     read: Numbers, found: animation.Labels, complex_objects: bool
 ) -> dict[str, dict[str, float]]:
@@ -219,49 +218,3 @@ def on_own_panel(
         if name in own:
             result[name] = {key: own[name][key]}
     return result
-
-
-def own_panels(moved: dict[str, dict[str, float]]) -> str:
-    """What on_own_panel found, as aligned text."""
-    lines = ["on the panel that moves the factor, mean over values or mean abs. error"]
-    for name, row in moved.items():
-        score = (
-            f"{row['error']:>12.2f} steps"
-            if "error" in row
-            else f"{row['mean_over_values']:>16.1%}"
-        )
-        lines.append(f"{name:<18}{score}")
-    return "\n".join(lines)
-
-
-def draw_confusion(
-    read: Numbers, true: Numbers, complex_objects: bool, what: str, path: Path
-) -> None:
-    """A PNG: for each factor the share of each true value (row) that was read as each value.
-
-    Its title is `what` the images are, so that a stand-in's is not taken for MPI3D's.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
-    import matplotlib.pyplot as plt
-
-    shown = [i for i in range(7) if not (complex_objects and i < 2)]
-    figure, panels = plt.subplots(1, len(shown), figsize=(2.4 * len(shown), 2.8), squeeze=False)
-    for panel, i in zip(panels[0], shown, strict=True):
-        counts = np.zeros((FACTOR_SIZES[i], FACTOR_SIZES[i]))
-        np.add.at(counts, (true[:, i], read[:, i]), 1)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        panel.set_title(FACTOR_NAMES[i], fontsize=9)
-        panel.set_xlabel("read", fontsize=8)
-        panel.tick_params(labelsize=7)
-        if i not in AXES:
-            panel.set_xticks(range(FACTOR_SIZES[i]))
-            panel.set_yticks(range(FACTOR_SIZES[i]))
-    panels[0, 0].set_ylabel("true", fontsize=8)
-    figure.suptitle(what, fontsize=8)
-    figure.tight_layout()
-    with replacing(path) as file:
-        figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)

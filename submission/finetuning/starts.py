@@ -1,16 +1,15 @@
 """Starting weights: ImageNet's, CRAFT's, one of our files, or none."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import gin
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG19_BN_Weights
 
-from submission.features.extractor import VGG19_MAPS, Extractor
-from submission.features.weights import read_weights
+from submission.features.extractor import Extractor
+from submission.features.weights import check_sha256, copy_weights, read_weights
 from submission.finetuning.network import Network
 from submission.finetuning.weights import read_heads
 from submission.runtime.errors import UserError
@@ -23,83 +22,70 @@ _CRAFT_TO_VGG19 = {
 _IDENTITY_CONVOLUTIONS = (23, 36, 46, 49)
 
 
-@gin.configurable(denylist=["start", "craft_file", "heads", "seed"])
-def start_network(
-    start: str,
-    craft_file: Path | None,
-    heads: Path | None,
-    seed: int,
-    maps: Sequence[int] = gin.REQUIRED,
-) -> Network:
-    """The network as training begins; what no file gives is He-uniform (PyTorch's own
-    initialisation in an untrained VGG).
+@dataclass(frozen=True)
+class Start:
+    """Starting weights.
 
-    Args:
-        start: "imagenet", "craft", "scratch", or a file: one of our weight files, or
+    Attributes:
+        weights: "imagenet", "craft", "scratch", or a file: one of our weight files, or
             torchvision's vgg19_bn-*.pth (its backbone only).
         craft_file: CRAFT's craft_mlt_25k.pth.
         heads: a heads file; None for new heads.
-        maps: of the backbone's five blocks. Fewer than VGG19's train a thin network from scratch,
-            at a cost that falls with the square; its weight file is widened (see `widen`).
+    """
+
+    weights: str
+    craft_file: Path | None = None
+    heads: Path | None = None
+
+    @property
+    def description(self) -> str:
+        """Name, and the files' SHA-256 as far as needed to tell them apart."""
+        given = [Path(self.weights), self.craft_file, self.heads]
+        digests = [check_sha256(path)[:16] for path in given if path is not None and path.is_file()]
+        return " ".join([Path(self.weights).name, *digests])
+
+
+def start_network(start: Start, seed: int) -> Network:
+    """The network as training begins; what no file gives is He-uniform (PyTorch's own
+    initialisation in an untrained VGG).
 
     Raises:
-        UserError: no such file, one of another architecture, a failed download, or a thin network
-            that is to start from a file.
+        UserError: no such file, one of another architecture, or a failed download.
     """
-    if tuple(maps) != VGG19_MAPS and start != "scratch":
-        raise UserError(
-            f"start_network.maps is {tuple(maps)}: only {VGG19_MAPS} can start from {start}; "
-            "add --from scratch, or bind start_network.maps to VGG19's"
-        )
     torch.manual_seed(seed)
-    network = Network(Extractor(maps=maps))
-    if start == "imagenet":
-        try:
-            tensors = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
-                progress=True, check_hash=True, weights_only=True
-            )
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"ImageNet's weights cannot be downloaded ({error}): name a local copy of "
-                f"{VGG19_BN_Weights.IMAGENET1K_V1.url.rpartition('/')[2]} with --from"
-            ) from error
-        load_start(network.extractor, dict(tensors), start)
-    elif start == "craft":
-        if craft_file is None:
-            raise UserError("--from craft needs --craft-file, the path of craft_mlt_25k.pth")
-        load_start(network.extractor, craft_weights(craft_file), str(craft_file))
-    elif start != "scratch":
-        load_start(network.extractor, read_weights(Path(start)), start)
-    if heads is not None:
+    network = Network(Extractor())
+    if start.weights != "scratch":
+        tensors = _read_start(start)
+        with_aggregation = any(key.startswith("aggregator.") for key in tensors)
+        name = str(start.craft_file) if start.weights == "craft" else start.weights
+        copy_weights(network.extractor, tensors, name, with_aggregation)
+    if start.heads is not None:
         with torch.no_grad():
-            for head, (weight, bias) in zip(network.heads, read_heads(heads), strict=True):
+            for head, (weight, bias) in zip(network.heads, read_heads(start.heads), strict=True):
                 assert isinstance(head, nn.Linear)
                 head.weight.copy_(weight / network.head_scale)
                 head.bias.copy_(bias)
     return network
 
 
-def load_start(extractor: Extractor, tensors: dict[str, Tensor], name: str) -> None:
-    """Copies `features.*` and, if there are any, `aggregator.*` into the extractor.
-
-    Raises:
-        UserError: a tensor is missing or has another shape.
-    """
-    with_aggregation = any(key.startswith("aggregator.") for key in tensors)
-    state = extractor.state_dict()
-    for own_key, own in state.items():
-        key = own_key.removeprefix("aggregation.")
-        skipped = key.startswith("aggregator.") and not with_aggregation
-        if skipped or key.endswith("num_batches_tracked"):
-            continue
-        if key not in tensors or tensors[key].shape != own.shape:
-            has = tuple(tensors[key].shape) if key in tensors else "nothing"
-            raise UserError(
-                f"{name} is of another architecture: {key!r} should be {tuple(own.shape)} and is "
-                f"{has}; name a file made for VGG19-BN"
+def _read_start(start: Start) -> dict[str, Tensor]:
+    if start.weights == "craft":
+        if start.craft_file is None:
+            raise UserError("--from craft needs --craft-file, the path of craft_mlt_25k.pth")
+        return craft_weights(start.craft_file)
+    if start.weights != "imagenet":
+        return read_weights(Path(start.weights))
+    try:
+        return dict(
+            VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
+                progress=True, check_hash=True, weights_only=True
             )
-        state[own_key] = tensors[key].float()
-    extractor.load_state_dict(state)
+        )
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"ImageNet's weights cannot be downloaded ({error}): name a local copy of "
+            f"{VGG19_BN_Weights.IMAGENET1K_V1.url.rpartition('/')[2]} with --from"
+        ) from error
 
 
 def craft_weights(path: Path) -> dict[str, Tensor]:

@@ -8,12 +8,14 @@ Every random number follows from (seed, epoch or step), so a checkpoint holds no
 and a run that was killed goes on as if it had not been.
 """
 
+import hashlib
 import json
 import logging
 import math
 import shutil
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,39 +32,88 @@ from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning.images import Source, batches
 from submission.finetuning.network import AXES, Network, finetuning_loss
 from submission.finetuning.processes import mean_over_all, process_count, process_rank, stop_asked
+from submission.finetuning.starts import Start, start_network
 from submission.finetuning.weights import SHIPPED_HEADS, write_weights
 from submission.render.rig import FACTOR_NAMES
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
+from submission.runtime.config import configurable_as
 from submission.runtime.device import has_bfloat16
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_csv
+from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Text, Weight, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
 
-@gin.configurable(denylist=["network", "source", "folder", "device", "fingerprint", "metadata",
-                            "progress"])  # fmt: skip
+@configurable_as("finetune")
+@dataclass(frozen=True)
+class Settings:
+    """How `finetune` trains.
+
+    Attributes:
+        epochs: how many in all.
+        batch_size: over all processes. A last, smaller batch of an epoch is left out.
+        learning_rate: of aggregation and heads. backbone_learning_rate: of VGG's part.
+        schedule: "constant", or "cosine": falling to 0 over all steps.
+        weight_decay: decoupled (as in AdamW).
+        clip_norm: the gradient is scaled down to this norm; None for never.
+        axis_smoothing: see finetuning_loss.
+        checkpoint_steps: a checkpoint after so many steps, besides after every epoch.
+    """
+
+    epochs: Count = gin.REQUIRED
+    batch_size: Count = gin.REQUIRED
+    learning_rate: Rate = gin.REQUIRED
+    backbone_learning_rate: Weight = gin.REQUIRED
+    schedule: Text = gin.REQUIRED
+    betas: Betas = gin.REQUIRED
+    weight_decay: Weight = gin.REQUIRED
+    clip_norm: RateOrNone = gin.REQUIRED
+    axis_smoothing: Weight = gin.REQUIRED
+    checkpoint_steps: Count = gin.REQUIRED
+    seed: Whole = gin.REQUIRED
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise UserError(
+                f"finetune.schedule is {self.schedule!r}, it must be 'constant' or 'cosine'"
+            )
+
+
+def finetune_from(start: Start, source: Source, folder: Path, device: torch.device) -> None:
+    """Section 2.1 as gin describes it: `finetune` from these starting weights.
+
+    Raises:
+        UserError: as start_network and finetune do.
+        Stopped: as finetune.
+    """
+    settings = Settings()
+    network = start_network(start, settings.seed)
+    metadata = {
+        "start": start.description,
+        "images": source.description,
+        "config": gin.config_str(),
+        "made_by": f"python -m submission finetune, torch {torch.__version__}",
+    }
+    parts = [metadata["start"], metadata["images"], source.identity, metadata["config"]]
+    parts.append(str(process_count()))
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if process_rank() == 0:
+        log.info(f"images: {source.description}")
+        log.info(f"start: {start.weights}, device: {device}, processes: {process_count()}")
+    finetune(network, source, folder, device, settings, fingerprint, metadata)
+
+
 def finetune(
     network: Network,
     source: Source,
     folder: Path,
     device: torch.device,
+    settings: Settings,
     fingerprint: str,
     metadata: dict[str, str],
-    epochs: int = gin.REQUIRED,
-    half_size_epochs: int = gin.REQUIRED,
-    batch_size: int = gin.REQUIRED,
-    learning_rate: float = gin.REQUIRED,
-    backbone_learning_rate: float = gin.REQUIRED,
-    schedule: str = gin.REQUIRED,
-    betas: tuple[float, float] = gin.REQUIRED,
-    weight_decay: float = gin.REQUIRED,
-    clip_norm: float | None = gin.REQUIRED,
-    axis_smoothing: float = gin.REQUIRED,
-    checkpoint_steps: int = gin.REQUIRED,
-    seed: int = gin.REQUIRED,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Trains the network in place; goes on from the folder's checkpoint.
@@ -77,14 +128,6 @@ def finetune(
         network: with its starting weights, on `device`.
         fingerprint: what the run is made of; another one's checkpoint is refused.
         metadata: goes into the weight file, with the validation's figures.
-        epochs: all of them; the first `half_size_epochs` train at 32x32 (see Network).
-        batch_size: over all processes. A last, smaller batch of an epoch is left out.
-        learning_rate: of aggregation and heads. backbone_learning_rate: of VGG's part.
-        schedule: "constant", or "cosine": falling to 0 over all steps.
-        weight_decay: decoupled (as in AdamW).
-        clip_norm: the gradient is scaled down to this norm; None for never.
-        axis_smoothing: see finetuning_loss.
-        checkpoint_steps: a checkpoint after so many steps, besides after every epoch.
 
     Returns:
         One row per epoch, as in finetune.csv.
@@ -94,146 +137,202 @@ def finetune(
             not fit together.
         Stopped: a signal came; the step was finished and saved.
     """
-    # Imported here because it is slow to import and only training needs it.
-    from torch.utils.tensorboard import SummaryWriter
+    steps = _steps_per_epoch(source, settings.batch_size)
+    network.to(device).to(memory_format=torch.channels_last)
+    if network.autocast and not has_bfloat16(device):
+        log.info("no bfloat16 instructions here: multiplying in float32")
+        network.autocast = False
+    run = _Training(network, settings, steps, device, folder / "checkpoint.pt", fingerprint)
+    writes = process_rank() == 0
+    curves = _curves(folder / "tensorboard", run.history, settings.batch_size) if writes else None
+    bar = progress_bar(
+        total=settings.epochs * steps,
+        initial=run.step,
+        desc="finetuning",
+        unit=" steps",
+        disable=not (progress and writes),
+    )
+    with bar, curves or nullcontext():
+        # Not run.step // steps: the last epoch may lack its validation.
+        for epoch in range(len(run.history), settings.epochs):
+            started = time.monotonic()
+            run.train_epoch(source, epoch, bar)
+            row = run.finish_epoch(source)
+            row["seconds"] = round(time.monotonic() - started, 1)
+            run.history.append(row)
+            if curves is not None:
+                _log_row(row, settings.epochs)
+                _add_scalars(curves, row, run.step)
+                write_csv(folder / "finetune.csv", run.history)
+                write_weights(network, folder, metadata | {"validation": json.dumps(row)})
+            run.save()
+    files = [folder / name for name in (SHIPPED_WEIGHTS.name, SHIPPED_HEADS.name)]
+    if writes and not all(file.exists() for file in files):
+        # Called again after its end, where somebody has moved them away.
+        write_weights(network, folder, metadata | {"validation": json.dumps(run.history[-1])})
+    return run.history
 
-    if schedule not in ("constant", "cosine"):
-        raise UserError(f"finetune.schedule is {schedule!r}, it must be 'constant' or 'cosine'")
-    rank, world = process_rank(), process_count()
+
+def _steps_per_epoch(source: Source, batch_size: int) -> int:
+    world = process_count()
     if batch_size % world or batch_size // world < 2:
         raise UserError(
             f"finetune.batch_size {batch_size} cannot be shared by {world} processes: choose a "
             f"multiple of {world}, at least {2 * world}"
         )
-    steps = len(source.epoch(0)) // batch_size
-    if steps == 0:
+    images = len(source.epoch(0))
+    if images < batch_size:
         raise UserError(
-            f"an epoch has {len(source.epoch(0))} images, fewer than finetune.batch_size "
-            f"{batch_size}: lower it"
+            f"an epoch has {images} images, fewer than finetune.batch_size {batch_size}: lower it"
         )
-    network.to(device).to(memory_format=torch.channels_last)
-    if network.autocast and not has_bfloat16(device):
-        log.info("no bfloat16 instructions here: multiplying in float32")
-        network.autocast = False
+    return images // batch_size
+
+
+class _Training:
+    """The network, its optimiser, and how far they have come: what a checkpoint holds.
+
+    Attributes:
+        step: steps that are done.
+        loss: summed over the epoch's steps up to the last checkpoint, the mean over all processes;
+            float64, so that it is the same however it is split.
+        history: one row for each epoch that is done.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        settings: Settings,
+        steps: int,
+        device: torch.device,
+        checkpoint: Path,
+        fingerprint: str,
+    ) -> None:
+        self.network, self.settings, self.steps, self.device = network, settings, steps, device
+        self.checkpoint, self.fingerprint = checkpoint, fingerprint
+        self.optim = _optimizer(network, settings, device)
+        self.step = 0
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.history: list[dict[str, float]] = []
+        if state := load_checkpoint(checkpoint, fingerprint, device):
+            with continuing(checkpoint):
+                network.load_state_dict(state["network"])
+                self.optim.load_state_dict(state["optimizer"])
+                self.step, self.loss, self.history = state["step"], state["loss"], state["history"]
+            log.info("continuing after step %d of %d", self.step, settings.epochs * steps)
+        self.parallel: nn.Module = network
+        if process_count() > 1:
+            self.parallel = DistributedDataParallel(
+                network, device_ids=[device.index] if device.type == "cuda" else None
+            )
+
+    def save(self) -> None:
+        if process_rank() == 0:
+            state = {
+                "network": self.network.state_dict(),
+                "optimizer": self.optim.state_dict(),
+                "step": self.step,
+                "loss": self.loss,
+                "history": self.history,
+            }
+            save_checkpoint(self.checkpoint, self.fingerprint, state)
+
+    def train_epoch(self, source: Source, epoch: int, bar: Any) -> None:
+        """Trains on what is left of the epoch, with a checkpoint at its end.
+
+        Raises:
+            UserError: loss or weights are not finite.
+            Stopped: a signal came; the step was finished and saved.
+        """
+        size, steps = self.settings.batch_size, self.steps
+        numbers = source.epoch(epoch)[(self.step - epoch * steps) * size : steps * size]
+        since = torch.zeros_like(self.loss)  # loss of this process since the checkpoint
+        self.network.train()
+        with signals.held():
+            for images, factors in batches(source, numbers, size, process_rank(), process_count()):
+                since += self._train_step(images, factors)
+                self.step += 1
+                bar.update()
+                # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
+                number = stop_asked(self.device, self.step)
+                last = self.step % steps == 0
+                due = last or number or self.step % self.settings.checkpoint_steps == 0
+                if self.step % 50 == 0 or due:
+                    _stop_if_not_finite(self.network, since, self.step)
+                if due:
+                    self.loss = self.loss + mean_over_all(since)
+                    since = torch.zeros_like(since)
+                    self.save()
+                if number:
+                    done = f"{self.step:,} of {self.settings.epochs * steps:,} steps"
+                    signals.stop(number, f"{done} are in {self.checkpoint}")
+
+    def _train_step(self, images: npt.NDArray[np.uint8], factors: npt.NDArray[np.int64]) -> Tensor:
+        """One step of the optimiser; the loss of this process's images, float32 ()."""
+        settings = self.settings
+        seed = settings.seed * 1_000_003 + self.step
+        torch.manual_seed(seed * process_count() + process_rank())  # for dropout
+        phase = 1.0
+        if settings.schedule == "cosine":
+            phase = 0.5 * (1 + math.cos(math.pi * self.step / (settings.epochs * self.steps)))
+        rates = (settings.backbone_learning_rate, settings.learning_rate)
+        for group, rate in zip(self.optim.param_groups, rates, strict=True):
+            group["lr"] = rate * phase
+        logits = self.parallel(_input(images, self.device))
+        truth = torch.from_numpy(factors).to(self.device)
+        loss = finetuning_loss(logits, truth, settings.axis_smoothing)
+        self.optim.zero_grad()
+        loss.backward()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optim.step()
+        return loss.detach()
+
+    def finish_epoch(self, source: Source) -> dict[str, float]:
+        """Validates; the epoch's row of finetune.csv but for its seconds."""
+        for buffer in self.network.buffers() if process_count() > 1 else ():
+            dist.broadcast(buffer, 0)  # all validate with process 0's batch norm
+        row = {
+            "epoch": len(self.history) + 1,
+            "images_seen": self.step * self.settings.batch_size,
+            "loss": self.loss.item() / self.steps,
+        }
+        self.loss = torch.zeros_like(self.loss)
+        return row | validate(
+            self.network,
+            source,
+            self.settings.batch_size,
+            self.device,
+            self.settings.axis_smoothing,
+        )
+
+
+def _optimizer(network: Network, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
     backbone = list(network.extractor.features.parameters())
     others = [*network.extractor.aggregation.parameters(), *network.heads.parameters()]
-    rates = (backbone_learning_rate, learning_rate)
-    optim = torch.optim.RAdam(
-        [{"params": backbone, "lr": rates[0]}, {"params": others, "lr": rates[1]}],
-        betas=(betas[0], betas[1]),
-        weight_decay=weight_decay,
+    return torch.optim.RAdam(
+        [
+            {"params": backbone, "lr": settings.backbone_learning_rate},
+            {"params": others, "lr": settings.learning_rate},
+        ],
+        betas=(settings.betas[0], settings.betas[1]),
+        weight_decay=settings.weight_decay,
         decoupled_weight_decay=True,
         # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
         foreach=None if device.type == "cuda" else False,
     )
-    checkpoint = folder / "checkpoint.pt"
-    history: list[dict[str, float]] = []
-    # Steps; loss summed over the epoch's steps, in float64: the same however it is split.
-    done, total = 0, torch.zeros((), dtype=torch.float64, device=device)
-    if state := load_checkpoint(checkpoint, fingerprint, device):
-        with continuing(checkpoint):
-            network.load_state_dict(state["network"])
-            optim.load_state_dict(state["optimizer"])
-            done, total, history = state["step"], state["loss"], state["history"]
-        log.info("continuing after step %d of %d", done, epochs * steps)
-    parallel: nn.Module = network
-    if world > 1:
-        parallel = DistributedDataParallel(
-            network, device_ids=[device.index] if device.type == "cuda" else None
-        )
-
-    writer = None
-    if rank == 0:
-        # Written anew from the checkpoint's rows: what a killed run wrote may lack the last ones.
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        writer = SummaryWriter(str(folder / "tensorboard"))
-        for row in history:
-            _add_scalars(writer, row, round(row["images_seen"]) // batch_size)
-    bar = progress_bar(
-        total=epochs * steps, initial=done, desc="finetuning", unit=" steps",
-        disable=not progress or rank > 0,
-    )  # fmt: skip
-    with bar, writer or nullcontext():
-        # Not done // steps: the last epoch may lack its validation.
-        for epoch in range(len(history), epochs):
-            started = time.monotonic()
-            half_size = epoch < half_size_epochs
-            numbers = source.epoch(epoch)[(done - epoch * steps) * batch_size : steps * batch_size]
-            since = torch.zeros_like(total)  # loss of this process since the checkpoint
-            network.train()
-            with signals.held():
-                for images, factors in batches(source, numbers, batch_size, rank, world):
-                    torch.manual_seed((seed * 1_000_003 + done) * world + rank)  # for dropout
-                    phase = 1.0
-                    if schedule == "cosine":
-                        phase = 0.5 * (1 + math.cos(math.pi * done / (epochs * steps)))
-                    for group, rate in zip(optim.param_groups, rates, strict=True):
-                        group["lr"] = rate * phase
-                    logits = parallel(_input(images, device), half_size)
-                    truth = torch.from_numpy(factors).to(device)
-                    loss = finetuning_loss(logits, truth, axis_smoothing)
-                    optim.zero_grad()
-                    loss.backward()
-                    if clip_norm is not None:
-                        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-                    optim.step()
-                    since += loss.detach()
-                    done += 1
-                    bar.update()
-                    # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
-                    last = done % steps == 0
-                    number = stop_asked(device, done)
-                    due = last or number or done % checkpoint_steps == 0
-                    if done % 50 == 0 or due:
-                        _stop_if_not_finite(network, since, done)
-                    if due:
-                        total, since = total + mean_over_all(since), torch.zeros_like(since)
-                        _save(checkpoint, fingerprint, network, optim, done, total, history)
-                    if number:
-                        what = f"{done:,} of {epochs * steps:,} steps are in {checkpoint}"
-                        signals.stop(number, what)
-            for buffer in network.buffers() if world > 1 else ():
-                dist.broadcast(buffer, 0)  # all validate with process 0's batch norm
-            row = {
-                "epoch": epoch + 1,
-                "images_seen": done * batch_size,
-                "loss": total.item() / steps,
-            }
-            row |= validate(network, source, batch_size, device, axis_smoothing, half_size)
-            row["seconds"] = round(time.monotonic() - started, 1)
-            history.append(row)
-            total = torch.zeros_like(total)
-            _log_row(row, epochs)
-            if writer is not None:
-                _add_scalars(writer, row, done)
-                write_csv(folder / "finetune.csv", history)
-                write_weights(network, folder, metadata | {"validation": json.dumps(row)})
-            _save(checkpoint, fingerprint, network, optim, done, total, history)
-    files = [folder / name for name in (SHIPPED_WEIGHTS.name, SHIPPED_HEADS.name)]
-    if rank == 0 and not all(file.exists() for file in files):
-        # Called again after its end, where somebody has moved them away.
-        write_weights(network, folder, metadata | {"validation": json.dumps(history[-1])})
-    return history
 
 
-def _save(
-    path: Path,
-    fingerprint: str,
-    network: Network,
-    optim: torch.optim.Optimizer,
-    step: int,
-    loss: Tensor,
-    history: list[dict[str, float]],
-) -> None:
-    if process_rank() == 0:
-        state = {
-            "network": network.state_dict(),
-            "optimizer": optim.state_dict(),
-            "step": step,
-            "loss": loss,
-            "history": history,
-        }
-        save_checkpoint(path, fingerprint, state)
+def _curves(folder: Path, history: list[dict[str, float]], batch_size: int) -> Any:
+    """A TensorBoard writer, begun anew from the checkpoint's rows: what a killed run wrote may lack
+    the last ones."""
+    # Imported here because it is slow to import and only training needs it.
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    writer = SummaryWriter(str(folder))
+    for row in history:
+        _add_scalars(writer, row, round(row["images_seen"]) // batch_size)
+    return writer
 
 
 def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
@@ -243,12 +342,7 @@ def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
 
 @torch.inference_mode()
 def validate(
-    network: Network,
-    source: Source,
-    batch_size: int,
-    device: torch.device,
-    axis_smoothing: float,
-    half_size: bool,
+    network: Network, source: Source, batch_size: int, device: torch.device, axis_smoothing: float
 ) -> dict[str, float]:
     """On the source's validation images: the loss, the accuracy of each factor under its name
     (share, 0..1), and `tilt_error`, `pan_error`, the mean absolute errors in steps."""
@@ -258,7 +352,7 @@ def validate(
         source, source.validation, batch_size, process_rank(), process_count()
     ):
         truth = torch.from_numpy(factors).to(device)
-        logits = network(_input(images, device), half_size)
+        logits = network(_input(images, device))
         read = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
         sums[0] += len(images)
         sums[1] += len(images) * finetuning_loss(logits, truth, axis_smoothing)
@@ -286,10 +380,9 @@ def _stop_if_not_finite(network: Network, loss: Tensor, step: int) -> None:
 
 
 def _log_row(row: dict[str, float], epochs: int) -> None:
-    if process_rank() == 0:
-        shares = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in FACTOR_NAMES)
-        log.info(
-            "epoch %d of %d: loss %.3f, validation %.3f: %s; tilt %.2f and pan %.2f steps off",
-            row["epoch"], epochs, row["loss"], row["validation_loss"], shares,
-            row["tilt_error"], row["pan_error"],
-        )  # fmt: skip
+    shares = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in FACTOR_NAMES)
+    log.info(
+        f"epoch {row['epoch']} of {epochs}: loss {row['loss']:.3f}, validation "
+        f"{row['validation_loss']:.3f}: {shares}; tilt {row['tilt_error']:.2f} and pan "
+        f"{row['pan_error']:.2f} steps off"
+    )

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from submission.features.extractor import FEATURE_SIZE, VGG19_MAPS, Extractor
+from submission.features.extractor import FEATURE_SIZE
 from submission.features.weights import SHIPPED_WEIGHTS, read_weights
 from submission.finetuning.network import FACTOR_SIZES, Network
 from submission.runtime.errors import UserError
@@ -15,27 +15,6 @@ from submission.runtime.files import replacing
 from submission.runtime.paths import WEIGHTS
 
 SHIPPED_HEADS = WEIGHTS / "heads.safetensors"
-
-
-def widen(extractor: Extractor) -> dict[str, Tensor]:
-    """State of an extractor with all of VGG19's maps that computes what this one computes.
-
-    Map j of a wide layer is a copy of the thin layer's map j mod n, and whoever reads a map of
-    which there are k copies reads each to the k-th part (Net2WiderNet, arXiv 1511.05641, section
-    2.2). Where nothing is missing nothing changes.
-    """
-    thin = extractor.state_dict()
-    state: dict[str, Tensor] = {}
-    copies = torch.arange(3)  # of the layer before: the image's channels, once each
-    wide = Extractor(maps=VGG19_MAPS).state_dict()
-    for key, value in wide.items():
-        own = thin[key]
-        if own.dim() == 4:
-            count = torch.bincount(copies).to(own)
-            own = (own / count[:, None, None])[:, copies]
-            copies = torch.arange(value.shape[0]) % own.shape[0]
-        state[key] = own[copies] if own.dim() else own
-    return state
 
 
 def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> None:
@@ -46,7 +25,7 @@ def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> N
         UserError: a weight is beyond float16's range.
     """
     state: dict[str, Tensor] = {}
-    for key, value in widen(network.extractor).items():
+    for key, value in network.extractor.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             small = value.detach().cpu().half().contiguous()
             if not bool(torch.isfinite(small).all()):

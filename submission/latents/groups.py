@@ -1,7 +1,7 @@
 """refined.gin's way from features to latents: independent components, one beta-VAE per group.
 
 x (N, 512) -> z (N, K), the independent components -> groups of dependent ones -> one latent each
--> drawn to the middle of its heap, if it has any -> left out if the others determine it
+-> drawn to the middle of its cluster, if it has any -> left out if the others explain it
 
 The features are close to a sum with one summand per factor, and over the whole grid the factors are
 independent. Independent component analysis undoes such a sum without a label. But a factor with
@@ -12,15 +12,17 @@ of two factors do not: dependent ones form a group, and a beta-VAE with a single
 curve that jumps between values, in place of passing by neighbours, costs reconstruction; so each is
 learnt from several starts, and the one of least loss is kept.
 
-A latent whose values lie in a few heaps with gaps between them stands for a factor of a few values.
-Where in its heap a value lies tells of noise and of other factors, so it is drawn to the middle.
+A latent whose values lie in a few clusters with gaps between them stands for a factor of a few
+values. Where in its cluster a value lies depends on noise and on other factors, so it is drawn to
+the middle.
 
 Factors do not add up everywhere: what the arm hides depends on several at once, and such a group
-has a latent that the other latents determine. It is left out, as it tells nothing new.
+has a latent that the other latents explain. It is left out, as it adds nothing.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +32,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from submission.latents.clusters import gaps, to_heaps
+from submission.latents.clusters import gaps, to_clusters
 from submission.latents.components import dependence, dependent_groups, independent_components
+from submission.latents.redundancy import EXPLAINED_ON, explained_by_others
 from submission.latents.training import encode_features, train_vae
-from submission.latents.vae import INACTIVE_KL
+from submission.latents.vae import carries_anything
+from submission.runtime.config import configurable
 from submission.runtime.errors import FailedTraining, UserError
 from submission.runtime.files import read_csv, write_csv
+from submission.runtime.kinds import Count, Share
 
 log = logging.getLogger(__name__)
-
-
-# A latent is predicted from the others in half of so many images, by a forest fitted on the rest.
-# The others get noise of this deviation: what shows only in finer differences is not counted.
-_PREDICTED_ON, _BLUR = 10_000, 0.05
-_TREES, _LEAF = 50, 5
 
 
 class GroupMeans(nn.Module):
@@ -60,19 +59,19 @@ class GroupMeans(nn.Module):
         return torch.cat(means, dim=1)
 
 
-@gin.configurable(denylist=["features", "folder", "fingerprint", "seed", "on_progress"])
+@configurable
 def train_groups(
     features: Tensor,
     folder: Path,
     fingerprint: str,
     seed: int,
     on_progress: Callable[[float], None] = lambda share: None,
-    components: int = gin.REQUIRED,
-    groups: int = gin.REQUIRED,
-    sample: int = gin.REQUIRED,
-    starts: int = gin.REQUIRED,
-    heaps: int = gin.REQUIRED,
-    redundant: float = gin.REQUIRED,
+    components: Count = gin.REQUIRED,
+    groups: Count = gin.REQUIRED,
+    sample: Count = gin.REQUIRED,
+    starts: Count = gin.REQUIRED,
+    clusters: Count = gin.REQUIRED,
+    redundant: Share = gin.REQUIRED,
 ) -> GroupMeans:
     """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
 
@@ -90,8 +89,9 @@ def train_groups(
         groups: how many; each has a latent.
         sample: components and groups are found on at most so many images.
         starts: of so many VAEs for each group the one of least loss is kept.
-        heaps: a latent with 2 to so many heaps is drawn to their middles; 1 for never.
-        redundant: a latent is left out if the others tell this share of its variance; 1 for never.
+        clusters: a latent with 2 to so many clusters is drawn to their middles; 1 for never.
+        redundant: a latent is left out if the others explain this share of its variance; 1 for
+            never.
 
     Returns:
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
@@ -101,62 +101,87 @@ def train_groups(
         UserError: more groups than components, or fewer images or dimensions than components.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
-    rows = np.random.default_rng(seed).permutation(len(features))[:sample]
-    rows.sort()  # a mapped file is read from front to back
+    rows = np.random.default_rng(seed).permutation(len(features))
+    drawn = torch.from_numpy(rows[:EXPLAINED_ON]).to(features.device)
+    rows = np.sort(rows[:sample])  # a mapped file is read from front to back
     x = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
     unmix, offset = independent_components(x, components, seed)
     members = dependent_groups(dependence(x @ unmix.T + offset), groups)
-    drawn = torch.from_numpy(np.random.default_rng(seed).permutation(len(features))[:_PREDICTED_ON])
-    table: list[dict[str, Any]] = []  # a row for each group; of the active ones also:
-    active: list[dict[str, Any]] = []
-    means: list[nn.Sequential] = []
-    codes: list[npt.NDArray[np.float32]] = []
+    found: list[_Group] = []
+    codes: list[npt.NDArray[np.float32]] = []  # of those that carry something, on the images drawn
     for number, group in enumerate(members):
         on_progress(number / len(members))
-        table.append({
-            "group": number, "components": len(group), "start": "", "heaps": 1,
-            "told_by_others": "", "latent": "inactive",
-        })  # fmt: skip
         first = nn.Linear(features.shape[1], len(group))
         first.weight.data = torch.from_numpy(unmix[group]).float()
         first.bias.data = torch.from_numpy(offset[group]).float()
-        first = first.to(features.device)
-        latent = nn.Sequential(first)
+        found.append(_Group(number, len(group), nn.Sequential(first.to(features.device))))
         z = encode_features(first, features)
         if len(group) > 1:
-            log.info("group %d, of %d: %d components", number, len(members), len(group))
-            curve, table[-1]["start"] = _best_start(
-                z, folder / f"group_{number}", f"{fingerprint}-{number}", seed, starts
-            )
-            if float(encode_features(curve.eval(), z).var()) / 2 < INACTIVE_KL:
-                log.info("group %d: its latent carries nothing", number)
-                continue
-            latent.extend(_standardised(curve, z))
-            z = encode_features(curve, z)
-        values = z.cpu().numpy()[:, 0].astype(np.float64)
-        borders = gaps(values)
-        table[-1]["heaps"] = len(borders) + 1
-        if 1 <= len(borders) < heaps:
-            log.info("group %d: drawn to %d heaps", number, len(borders) + 1)
-            to_heap = _standardised(to_heaps(values, borders).to(features.device), z)
-            latent.extend(to_heap)
-            z = encode_features(to_heap, z)
-        active.append(table[-1])
-        means.append(latent)
-        codes.append(z[drawn.to(z.device), 0].cpu().numpy())
+            below = folder / f"group_{number}"
+            z = _add_curve(found[-1], z, below, f"{fingerprint}-{number}", seed, starts)
+        if found[-1].active:
+            codes.append(_draw_to_clusters(found[-1], z, clusters)[drawn, 0].cpu().numpy())
     on_progress(1.0)
-    if len(means) < 2:
+    active = [group for group in found if group.active]
+    if len(active) < 2:
         raise FailedTraining(
-            f"of {len(members)} latents {len(means)} {'carries' if means else 'carry'} "
+            f"of {len(members)} latents {len(active)} {'carries' if active else 'carry'} "
             "anything, and the metrics compare two: lower beta_at_epoch.beta_end"
         )
-    told, kept = told_by_others(np.stack(codes, axis=1), redundant)
-    for place, row in enumerate(active):
-        row["told_by_others"] = round(told[place], 3)
-        row["latent"] = kept.index(place) if place in kept else "left out"
-    write_csv(folder / "groups.csv", table)
+    explained, kept = explained_by_others(np.stack(codes, axis=1), redundant)
+    for place, one in enumerate(active):
+        one.explained_by_others = round(explained[place], 3)
+        one.latent = kept.index(place) if place in kept else "left out"
+    write_csv(folder / "groups.csv", [one.row() for one in found])
     log.info("%d latents from %d groups", len(kept), len(members))
-    return GroupMeans([means[place] for place in kept]).eval()
+    return GroupMeans([active[place].means for place in kept]).eval()
+
+
+@dataclass
+class _Group:
+    """A line of groups.csv, and `means`: features (B, 512) -> the group's latent (B, 1)."""
+
+    group: int
+    components: int
+    means: nn.Sequential
+    start: int | str = ""
+    clusters: int = 1
+    explained_by_others: float | str = ""
+    latent: int | str = "inactive"
+    active: bool = True
+
+    def row(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in vars(self).items() if name not in ("means", "active")
+        }
+
+
+def _add_curve(
+    group: _Group, z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
+) -> Tensor:
+    """Components z (N, K) -> one latent (N, 1), by the best of several VAEs."""
+    log.info("group %d: %d components", group.group, group.components)
+    curve, group.start = _best_start(z, folder, fingerprint, seed, starts)
+    values = encode_features(curve.eval(), z)
+    group.active = bool(carries_anything(values.cpu().numpy())[0])
+    if not group.active:
+        log.info("group %d: its latent carries nothing", group.group)
+        return values
+    group.means.extend(_standardised(curve, z))
+    return encode_features(curve, z)
+
+
+def _draw_to_clusters(group: _Group, z: Tensor, clusters: int) -> Tensor:
+    """A latent (N, 1), drawn to the middles of its clusters if it has 2 to so many."""
+    values = z.cpu().numpy()[:, 0].astype(np.float64)
+    borders = gaps(values)
+    group.clusters = len(borders) + 1
+    if not 1 < group.clusters <= clusters:
+        return z
+    log.info("group %d: drawn to %d clusters", group.group, group.clusters)
+    to_middles = _standardised(to_clusters(values, borders).to(z.device), z)
+    group.means.extend(to_middles)
+    return encode_features(to_middles, z)
 
 
 def refuse_sizes(
@@ -198,36 +223,6 @@ def _best_start(
     best = int(np.argmin(losses))
     log.info("losses: %s", ", ".join(f"{loss:.4f}" for loss in losses))
     return vaes[best].means(), best
-
-
-def told_by_others(z: npt.NDArray[np.float32], redundant: float) -> tuple[list[float], list[int]]:
-    """Leaves out the latent that the others tell most of, until they tell less than `redundant`.
-
-    Args:
-        z: (n, C), each of variance 1, the rows in no order.
-
-    Returns:
-        Of each latent, the share of its variance that the others tell (as left out, or at the end),
-        and the latents that are left.
-    """
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    blurred = z + _BLUR * np.random.default_rng(0).normal(size=z.shape)
-    told, left = [0.0] * z.shape[1], list(range(z.shape[1]))
-    while len(left) > 1:
-        for own in left:
-            others = [other for other in left if other != own]
-            forest = ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAF, random_state=0)
-            forest.fit(blurred[::2, others], z[::2, own])
-            asked = z[1::2, own]
-            error = np.mean((forest.predict(blurred[1::2, others]) - asked) ** 2)
-            # A constant counts as told.
-            told[own] = float(1 - error / max(asked.var(), 1e-12))
-        worst = max(left, key=told.__getitem__)
-        if told[worst] < redundant or len(left) == 2:  # the metrics compare two
-            break
-        left.remove(worst)
-    return told, left
 
 
 def _standardised(means: nn.Sequential, z: Tensor) -> nn.Sequential:

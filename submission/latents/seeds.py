@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from submission.latents import udr
 from submission.latents.groups import train_groups
 from submission.latents.training import encode_features, train_vae
-from submission.runtime.config import asks_for_groups
+from submission.latents.vae import carries_anything
+from submission.runtime.config import asks_for
 from submission.runtime.errors import FailedTraining, first_line
 from submission.runtime.files import read_csv, write_text
 
@@ -74,71 +75,85 @@ def learn(
         return _train(features, folder, fingerprint, first, on_progress), first, 1
     rows = np.random.default_rng(0).permutation(len(features))[:_RANKED_ON]
     sample = features[torch.from_numpy(np.sort(rows)).to(features.device)]
-    for below in folder.glob("seed_*"):
-        number = re.fullmatch(r"seed_(\d+)", below.name)
-        if not number or any(below.rglob("checkpoint.pt")):
-            continue
-        if _failure(below, f"{fingerprint}-{number[1]}") is None:
-            # An earlier run's of this name, exported: its seeds would count as trained here.
-            shutil.rmtree(below, ignore_errors=True)
+    _clear_away_earlier(folder, fingerprint)
     slowest = 0.0
     codes: dict[int, np.ndarray] = {}
     failed: dict[int, FailedTraining] = {}
 
-    def train(seed: int) -> nn.Module:
-        below = folder / f"seed_{seed}"
-        below.mkdir(exist_ok=True)
+    def train(seed: _Seed) -> nn.Module:
+        seed.folder.mkdir(exist_ok=True)
+        before = len(codes) + len(failed)
         means = _train(
-            features, below, f"{fingerprint}-{seed}", seed,
-            lambda share: on_progress(min((len(codes) + len(failed) + share) / seeds, 1)),
-        )  # fmt: skip
-        write_text(below / _DONE, "all its epochs are in the checkpoint\n")
+            *(features, seed.folder, seed.fingerprint, seed.number),
+            lambda share: on_progress(min((before + share) / seeds, 1)),
+        )
+        write_text(seed.folder / _DONE, "all its epochs are in the checkpoint\n")
         return means
 
-    for seed in range(first, first + seeds):
+    for number in range(first, first + seeds):
         started = time.monotonic()
-        below = folder / f"seed_{seed}"
-        if before := _failure(below, f"{fingerprint}-{seed}"):
-            failed[seed] = before
+        seed = _Seed(number, folder, fingerprint)
+        if before := seed.failure():
+            failed[number] = before
             continue
         # What is in a checkpoint need not be trained again.
-        left = slowest - _trained_seconds(folder, seed)
-        if until and seed > first and not (below / _DONE).exists() and started + left > until:
-            log.info("seed %d is not begun: it could end after --hours", seed)
+        ends = started + slowest - seed.trained_seconds()
+        if until and number > first and not seed.is_done() and ends > until:
+            log.info("seed %d is not begun: it could end after --hours", number)
             continue
-        log.info("seed %d (%d of %d)", seed, seed - first + 1, seeds)
+        log.info("seed %d (%d of %d)", number, number - first + 1, seeds)
         try:
-            codes[seed] = encode_features(train(seed), sample).cpu().numpy()
+            codes[number] = encode_features(train(seed), sample).cpu().numpy()
         except FailedTraining as error:
             # Its text alone: it holds what was trained, through its traceback.
-            failed[seed] = FailedTraining(first_line(error))
-            log.warning("seed %d is left out: %s", seed, failed[seed])
-            write_text(below / _FAILED, f"{fingerprint}-{seed}\n{failed[seed]}\n")
+            failed[number] = FailedTraining(first_line(error))
+            log.warning("seed %d is left out: %s", number, failed[number])
+            write_text(seed.folder / _FAILED, f"{seed.fingerprint}\n{failed[number]}\n")
         # A seed that an earlier call has trained comes from its checkpoint in no time.
-        slowest = max(slowest, time.monotonic() - started, _trained_seconds(folder, seed))
+        slowest = max(slowest, time.monotonic() - started, seed.trained_seconds())
     if not codes:
         raise failed[first]
     best = _best(codes, failed, folder)
     # From its checkpoint, which is there until the model is exported.
-    return train(best), best, len(codes) + len(failed)
+    return train(_Seed(best, folder, fingerprint)), best, len(codes) + len(failed)
 
 
-def _failure(folder: Path, fingerprint: str) -> FailedTraining | None:
-    """What an earlier call found of a seed that came to nothing."""
-    with suppress(OSError):
-        of, _, why = (folder / _FAILED).read_text().strip().partition("\n")
-        return FailedTraining(why) if of == fingerprint else None
-    return None
+class _Seed:
+    """One of several seeds, and what an earlier call has left of it in its folder."""
+
+    def __init__(self, number: int, folder: Path, fingerprint: str) -> None:
+        self.number = number
+        self.folder = folder / f"seed_{number}"
+        self.fingerprint = f"{fingerprint}-{number}"
+
+    def is_done(self) -> bool:
+        return (self.folder / _DONE).exists()
+
+    def failure(self) -> FailedTraining | None:
+        """Why it came to nothing, if it did."""
+        with suppress(OSError):
+            of, _, why = (self.folder / _FAILED).read_text().strip().partition("\n")
+            return FailedTraining(why) if of == self.fingerprint else None
+        return None
+
+    def trained_seconds(self) -> float:
+        """What its epochs have taken by their own record, in all its groups, as far as a checkpoint
+        has them."""
+        total = 0.0
+        for checkpoint in self.folder.rglob("checkpoint.pt"):
+            if (losses := checkpoint.with_name("losses.csv")).is_file():
+                total += sum(float(row["seconds"]) for row in read_csv(losses))
+        return total
 
 
-def _trained_seconds(folder: Path, seed: int) -> float:
-    """What the seed's epochs have taken by their own record, in all its groups, as far as a
-    checkpoint has them."""
-    total = 0.0
-    for checkpoint in (folder / f"seed_{seed}").rglob("checkpoint.pt"):
-        if (losses := checkpoint.with_name("losses.csv")).is_file():
-            total += sum(float(row["seconds"]) for row in read_csv(losses))
-    return total
+def _clear_away_earlier(folder: Path, fingerprint: str) -> None:
+    """Seeds of an earlier run of this name, exported, would count as trained here."""
+    for below in folder.glob("seed_*"):
+        number = re.fullmatch(r"seed_(\d+)", below.name)
+        if not number or any(below.rglob("checkpoint.pt")):
+            continue
+        if _Seed(int(number[1]), folder, fingerprint).failure() is None:
+            shutil.rmtree(below, ignore_errors=True)
 
 
 def _train(
@@ -148,7 +163,7 @@ def _train(
     seed: int,
     on_progress: Callable[[float], None],
 ) -> nn.Module:
-    if asks_for_groups():
+    if asks_for(train_groups):
         return train_groups(features, folder, fingerprint, seed, on_progress)
     vae = train_vae(features, folder, fingerprint, seed=seed, on_progress=on_progress)
     return vae.means().eval()
@@ -161,7 +176,7 @@ def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folde
     model of fewer than two latents that carry anything, which the metrics cannot compare, is not
     ranked where there is a better one.
     """
-    carrying = {seed: int(udr.informative(own).sum()) for seed, own in codes.items()}
+    carrying = {seed: int(carries_anything(own).sum()) for seed, own in codes.items()}
     seeds = [seed for seed in codes if carrying[seed] > 1] or list(codes)
     left_out = {seed: str(error) for seed, error in failed.items()} | {
         seed: f"of {codes[seed].shape[1]} latents {carrying[seed]} carry anything"
@@ -169,7 +184,7 @@ def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folde
         if seed not in seeds
     }
     ranked = [codes[seed] for seed in seeds]
-    known = [udr.informative(own) for own in ranked]
+    known = [carries_anything(own) for own in ranked]
     pairs = udr.ranking(ranked, known)
     scores = udr.scores(pairs) if len(seeds) > 1 else np.zeros(1)
     best = seeds[int(scores.argmax())]

@@ -1,7 +1,6 @@
-"""Section 2.3: training of the beta-VAE, which goes on from where it was stopped."""
+"""Section 2.3: training of the beta-VAE; killed at any moment, it goes on where it was."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +10,20 @@ from typing import Any
 import gin
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from submission.latents.vae import INACTIVE_KL, VAE, beta_at_epoch, elbo_loss
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
+from submission.runtime.config import configurable
+from submission.runtime.curves import Curves
 from submission.runtime.device import fast_cpu
 from submission.runtime.errors import FailedTraining, UserError
 from submission.runtime.files import write_csv
+from submission.runtime.kinds import Betas, Count, Optimizer, Rate, Several, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
 
 # A checkpoint inside an epoch after so many seconds without one: an epoch can take an hour.
 _CHECKPOINT_SECONDS = 600
@@ -39,18 +41,24 @@ class Epoch:
     active_latents: int  # latents with a KL of at least INACTIVE_KL
     seconds: float
 
+    def curves(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if name not in _NO_CURVES}
 
-@gin.configurable(denylist=["features", "folder", "fingerprint", "on_progress", "progress"])
+
+_NO_CURVES = ("epoch", "seconds")
+
+
+@configurable
 def train_vae(
     features: Tensor,
     folder: Path,
     fingerprint: str,
-    epochs: int = gin.REQUIRED,
-    batch_size: int = gin.REQUIRED,
-    optimizer: str = gin.REQUIRED,
-    learning_rate: float = gin.REQUIRED,
-    betas: tuple[float, float] = gin.REQUIRED,
-    seed: int = gin.REQUIRED,
+    epochs: Count = gin.REQUIRED,
+    batch_size: Several = gin.REQUIRED,
+    optimizer: Optimizer = gin.REQUIRED,
+    learning_rate: Rate = gin.REQUIRED,
+    betas: Betas = gin.REQUIRED,
+    seed: Whole = gin.REQUIRED,
     on_progress: Callable[[float], None] = lambda share: None,
     progress: bool = True,
 ) -> VAE:
@@ -78,112 +86,128 @@ def train_vae(
         UserError: there are fewer than two rows, or the checkpoint is damaged or of another run.
         Stopped: a signal came; the step was finished and saved.
     """
-    # Event files are written by the tensorboard package alone; imported here because it is slow
-    # to import and only training needs it.
-    from torch.utils.tensorboard import SummaryWriter
-
-    device = features.device
     if len(features) < 2:
         raise UserError("training needs at least two images: name a larger data set")
     torch.manual_seed(seed)
-    vae = VAE(features.shape[1]).to(device)
+    vae = VAE(features.shape[1]).to(features.device)
     optim = _optimizer(optimizer, vae, learning_rate, betas)
-    history: list[Epoch] = []
-    within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
-    checkpoint = folder / "checkpoint.pt"
-    if state := load_checkpoint(checkpoint, fingerprint, device):
-        with continuing(checkpoint):
-            vae.load_state_dict(state["vae"])
-            optim.load_state_dict(state["optimizer"])
-            history = [Epoch(**row) for row in state["history"]]
-            within = state["within"]
-        log.info(
-            "continuing after epoch %d of %d%s", len(history), epochs,
-            f" and step {within['step']} of the next" if within else "",
-        )  # fmt: skip
-        del state  # a copy of the weights
-
-    rows = len(features)
-    # A last batch of one row has no variance for batch norm to divide by; it is left out.
-    steps = rows // batch_size + (rows % batch_size > 1)
-    # Written anew from the checkpoint's rows: what a killed run wrote may lack the last ones, and
-    # an earlier run's curves would be drawn as one with these.
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    writer = SummaryWriter(str(folder / "tensorboard"))
-    for row in history:
-        _add_scalars(writer, row)
+    run = _Training(vae, optim, features, batch_size, seed, folder / "checkpoint.pt", fingerprint)
+    run.resume(epochs)
+    curves = Curves(folder)
+    for row in run.history:
+        curves.add(row.curves(), row.epoch)
     bar = progress_bar(
-        total=epochs * steps, initial=len(history) * steps + (within["step"] if within else 0),
-        desc="VAE", unit=" steps", disable=not progress,
-    )  # fmt: skip
-
-    def save(within: dict[str, Any] | None = None) -> None:
-        state = {
-            "vae": vae.state_dict(),
-            "optimizer": optim.state_dict(),
-            "history": [vars(row) for row in history],
-            "within": within,
-        }
-        save_checkpoint(checkpoint, fingerprint, state)
-
+        total=epochs * run.steps,
+        initial=len(run.history) * run.steps + (run.within["step"] if run.within else 0),
+        desc="VAE",
+        unit=" steps",
+        disable=not progress,
+    )
     vae.train()
-    saved = time.monotonic()
-    with bar, writer, signals.held(), fast_cpu(device):
-        for t in range(len(history), epochs):
-            started = time.monotonic()
-            beta = beta_at_epoch(t)
-            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + t)
-            order = torch.randperm(rows, generator=generator, device=device)
-            first, sums = 0, torch.zeros((), device=device)
-            if within:
-                first, sums = within["step"], within["sums"]
-                generator.set_state(within["generator"].cpu())
-                started -= within["seconds"]
-                within = None
-            for step in range(first, steps):
-                x = features[order[step * batch_size : (step + 1) * batch_size]]
-                noise = torch.randn(
-                    len(x), vae.encoder.mean.out_features, generator=generator, device=device
-                )
-                mu_hat, mu, log_sigma2 = vae(x, noise)
-                loss, error, kl = elbo_loss(x, mu_hat, mu, log_sigma2, beta)
-                optim.zero_grad()
-                loss.backward()
-                optim.step()
-                terms = torch.cat([torch.stack([loss, error]), kl]).detach()
-                sums = sums + terms
-                bar.update()
-                last, asked = step + 1 == steps, signals.asked()
-                due = asked or time.monotonic() - saved > _CHECKPOINT_SECONDS
-                # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
-                if (step + 1) % 100 == 0 or last or due:
-                    _stop_if_not_finite(sums, t, step)
-                if due and not last:
-                    save({
-                        "step": step + 1, "sums": sums, "generator": generator.get_state(),
-                        "seconds": time.monotonic() - started,
-                    })  # fmt: skip
-                    saved = time.monotonic()
-                    if asked:
-                        what = f"{step + 1} of {steps} steps of epoch {t + 1} are in {checkpoint}"
-                        signals.stop(asked, what)
-            means = (sums / steps).tolist()
-            kl_means = means[2:]
-            row = Epoch(
-                t, beta, means[0], means[1], sum(kl_means), sum(k >= INACTIVE_KL for k in kl_means),
-                round(time.monotonic() - started, 3),
-            )  # fmt: skip
-            history.append(row)
-            _add_scalars(writer, row)
-            bar.set_postfix(epoch=t + 1, beta=f"{beta:.3f}", loss=f"{means[0]:.4f}", refresh=False)
+    with bar, curves, signals.held(), fast_cpu(features.device):
+        for t in range(len(run.history), epochs):
+            row = run.epoch(t, bar)
+            run.history.append(row)
+            curves.add(row.curves(), t)
+            bar.set_postfix(
+                epoch=t + 1, beta=f"{row.beta:.3f}", loss=f"{row.loss:.4f}", refresh=False
+            )
             # First: after the last checkpoint nothing is written again.
-            write_csv(folder / "losses.csv", [vars(row) for row in history])
-            save()
-            saved = time.monotonic()
+            write_csv(folder / "losses.csv", [vars(row) for row in run.history])
+            run.save()
             on_progress((t + 1) / epochs)
             if asked := signals.asked():
-                signals.stop(asked, f"{t + 1} of {epochs} epochs are in {checkpoint}")
+                signals.stop(asked, f"{t + 1} of {epochs} epochs are in {run.checkpoint}")
     return vae.eval()
+
+
+class _Training:
+    """What the steps work on, and what a checkpoint holds of it."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        optim: torch.optim.Optimizer,
+        features: Tensor,
+        batch_size: int,
+        seed: int,
+        checkpoint: Path,
+        fingerprint: str,
+    ) -> None:
+        self.vae, self.optim, self.features = vae, optim, features
+        self.batch_size, self.seed = batch_size, seed
+        self.checkpoint, self.fingerprint = checkpoint, fingerprint
+        # A last batch of one row has no variance for batch norm to divide by; it is left out.
+        self.steps = len(features) // batch_size + (len(features) % batch_size > 1)
+        self.history: list[Epoch] = []
+        self.within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
+        self.saved = time.monotonic()
+
+    def resume(self, epochs: int) -> None:
+        state = load_checkpoint(self.checkpoint, self.fingerprint, self.features.device)
+        if state is None:
+            return
+        with continuing(self.checkpoint):
+            self.vae.load_state_dict(state["vae"])
+            self.optim.load_state_dict(state["optimizer"])
+            self.history = [Epoch(**row) for row in state["history"]]
+            self.within = state["within"]
+        step = f" and step {self.within['step']} of the next" if self.within else ""
+        log.info("continuing after epoch %d of %d%s", len(self.history), epochs, step)
+
+    def save(self, within: dict[str, Any] | None = None) -> None:
+        state = {
+            "vae": self.vae.state_dict(),
+            "optimizer": self.optim.state_dict(),
+            "history": [vars(row) for row in self.history],
+            "within": within,
+        }
+        save_checkpoint(self.checkpoint, self.fingerprint, state)
+        self.saved = time.monotonic()
+
+    def epoch(self, t: int, bar: "tqdm[Any]") -> Epoch:
+        """All steps of epoch t, or those that a checkpoint inside it has left."""
+        device = self.features.device
+        started = time.monotonic()
+        beta = beta_at_epoch(t)
+        generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + t)
+        order = torch.randperm(len(self.features), generator=generator, device=device)
+        first, sums = 0, torch.zeros((), device=device)
+        if self.within:
+            first, sums = self.within["step"], self.within["sums"]
+            generator.set_state(self.within["generator"].cpu())
+            started -= self.within["seconds"]
+            self.within = None
+        for step in range(first, self.steps):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            sums = sums + self.step(self.features[rows], beta, generator)
+            bar.update()
+            last, asked = step + 1 == self.steps, signals.asked()
+            due = asked or time.monotonic() - self.saved > _CHECKPOINT_SECONDS
+            # Reading a value makes a GPU wait, so not every step; but no checkpoint unread.
+            if (step + 1) % 100 == 0 or last or due:
+                _stop_if_not_finite(sums, t, step)
+            if due and not last:
+                seconds = time.monotonic() - started
+                state = generator.get_state()
+                self.save({"step": step + 1, "sums": sums, "generator": state, "seconds": seconds})
+                if asked:
+                    what = f"{step + 1} of {self.steps} steps of epoch {t + 1} are in "
+                    signals.stop(asked, what + str(self.checkpoint))
+        loss, error, *kl = (sums / self.steps).tolist()
+        active = sum(k >= INACTIVE_KL for k in kl)
+        return Epoch(t, beta, loss, error, sum(kl), active, round(time.monotonic() - started, 3))
+
+    def step(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+        """One update; returns loss, squared error and the KL of each latent, (2 + C,)."""
+        latents = self.vae.encoder.mean.out_features
+        noise = torch.randn(len(x), latents, generator=generator, device=x.device)
+        mu_hat, mu, log_sigma2 = self.vae(x, noise)
+        loss, error, kl = elbo_loss(x, mu_hat, mu, log_sigma2, beta)
+        self.optim.zero_grad()
+        loss.backward()
+        self.optim.step()
+        return torch.cat([torch.stack([loss, error]), kl]).detach()
 
 
 @torch.no_grad()
@@ -203,11 +227,6 @@ def _optimizer(
         vae.parameters(), lr=learning_rate, betas=tuple(betas), foreach=foreach
     )
     return made
-
-
-def _add_scalars(writer: Any, row: Epoch) -> None:
-    for name in ("beta", "loss", "squared_error", "kl", "active_latents"):
-        writer.add_scalar(name, getattr(row, name), row.epoch)
 
 
 def _stop_if_not_finite(sums: Tensor, t: int, step: int) -> None:

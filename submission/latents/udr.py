@@ -11,19 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-# A latent whose mean KL is at least this is "informative" in the paper.
-_INFORMATIVE_KL = 0.01
-
-
-def informative(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which latents of means (n, C) carry information, bool (C,).
-
-    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, and where nothing is carried both are
-    0; so the exported means are enough to tell. refined.gin's latents have variance 1 and all pass;
-    what carries nothing was left out of them before.
-    """
-    return (codes.astype(np.float64) ** 2).mean(axis=0) / 2 >= _INFORMATIVE_KL
-
 
 def similarity(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]

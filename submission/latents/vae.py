@@ -6,15 +6,30 @@ x (B, 512) -> encoder -> mu, log sigma^2 (B, C) -> z (B, C) -> decoder -> mu_hat
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gin
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
+from submission.runtime.kinds import Count, Switch, Text, Weight, Whole, Widths
 
 # A latent whose mean KL is less carries nothing.
 INACTIVE_KL = 0.01
+
+
+def carries_anything(codes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    """Which latents of means (n, C) carry something: bool (C,).
+
+    Where the variances are not at hand, as of an exported model, a lower bound of the mean KL must
+    do: KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, whose mean is at least half the
+    variance of mu. A constant carries nothing, whatever its value; so the variance, not the square.
+    """
+    return np.asarray(codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL)
 
 
 def _hidden(sizes: Sequence[int]) -> nn.Sequential:
@@ -36,16 +51,12 @@ def _initialize(module: nn.Module, init: str) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-@gin.configurable(denylist=["size_in", "latents"])
+@configurable
 class Encoder(nn.Module):
     """q(z | x): (B, size_in) -> means and log variances, each (B, latents)."""
 
     def __init__(
-        self,
-        size_in: int,
-        latents: int,
-        widths: Sequence[int] = gin.REQUIRED,
-        init: str = gin.REQUIRED,
+        self, size_in: int, latents: int, widths: Widths = gin.REQUIRED, init: Text = gin.REQUIRED
     ) -> None:
         super().__init__()
         self.hidden = _hidden([size_in, *widths])
@@ -58,7 +69,7 @@ class Encoder(nn.Module):
         return self.mean(hidden), self.log_variance(hidden)
 
 
-@gin.configurable(denylist=["size_out", "latents"])
+@configurable
 class Decoder(nn.Module):
     """The mean of p(x | z) = N(mu_hat(z), I): (B, latents) -> (B, size_out).
 
@@ -69,9 +80,9 @@ class Decoder(nn.Module):
         self,
         size_out: int,
         latents: int,
-        widths: Sequence[int] = gin.REQUIRED,
-        init: str = gin.REQUIRED,
-        sigmoid: bool = gin.REQUIRED,
+        widths: Widths = gin.REQUIRED,
+        init: Text = gin.REQUIRED,
+        sigmoid: Switch = gin.REQUIRED,
     ) -> None:
         super().__init__()
         self.hidden = _hidden([latents, *widths])
@@ -84,11 +95,11 @@ class Decoder(nn.Module):
         return torch.sigmoid(x) if self.sigmoid else x
 
 
-@gin.configurable(denylist=["size"])
+@configurable
 class VAE(nn.Module):
     """Encoder and decoder; `latents` is the paper's C."""
 
-    def __init__(self, size: int, latents: int = gin.REQUIRED) -> None:
+    def __init__(self, size: int, latents: Count = gin.REQUIRED) -> None:
         super().__init__()
         self.encoder = Encoder(size, latents)
         self.decoder = Decoder(size, latents)
@@ -104,14 +115,14 @@ class VAE(nn.Module):
         return nn.Sequential(self.encoder.hidden, self.encoder.mean)
 
 
-@gin.configurable(denylist=["x", "mu_hat", "mu", "log_sigma2", "beta"])
+@configurable
 def elbo_loss(
     x: Tensor,
     mu_hat: Tensor,
     mu: Tensor,
     log_sigma2: Tensor,
     beta: float,
-    average_over_batch: bool = gin.REQUIRED,
+    average_over_batch: Switch = gin.REQUIRED,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The paper's loss (section 2.3), its missing parentheses put in.
 
@@ -134,13 +145,13 @@ def elbo_loss(
     return loss if average_over_batch else loss * batch, error, kl_per_latent
 
 
-@gin.configurable(denylist=["t"])
+@configurable
 def beta_at_epoch(
     t: int,
-    beta_start: float = gin.REQUIRED,
-    beta_end: float = gin.REQUIRED,
-    t_start: int = gin.REQUIRED,
-    t_end: int = gin.REQUIRED,
+    beta_start: Weight = gin.REQUIRED,
+    beta_end: Weight = gin.REQUIRED,
+    t_start: Whole = gin.REQUIRED,
+    t_end: Whole = gin.REQUIRED,
 ) -> float:
     """beta(t) for epoch t = 0, 1, ...: constant, cosine from t_start to t_end, constant."""
     if t <= t_start:

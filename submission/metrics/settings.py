@@ -1,10 +1,11 @@
 """The metrics' names, their settings, and the numbers that the paper reports."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gin
 
-import submission.metrics.library  # noqa: F401 (registers what the settings bind)
+from submission.runtime.config import config_texts
 from submission.runtime.errors import UserError
 from submission.runtime.paths import CONFIGS
 
@@ -57,6 +58,23 @@ OFFICIAL: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What a scoring is asked for.
+
+    Attributes:
+        metrics: some of METRICS.
+        quick: lowered sample counts, comparable with nothing else.
+        device: of the model.
+        stock: the scorer's own route, the images through the model for every metric.
+    """
+
+    metrics: tuple[str, ...] = METRICS
+    quick: bool = False
+    device: str = "auto"
+    stock: bool = False
+
+
 def load_settings(quick: bool = False) -> dict[str, Any]:
     """Bind the metrics' settings through gin and return what is bound.
 
@@ -66,9 +84,13 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
     Other bindings in gin's global configuration stay as they are, and a locked configuration is
     locked again afterwards.
     """
+    # Registers what the settings bind. Imported here: 80 MiB that a training does without.
+    import submission.metrics.library  # noqa: F401
+
     name = "metrics_quick.gin" if quick else "metrics_official.gin"
     with gin.unlock_config():
-        gin.parse_config_file(str(CONFIGS / name), skip_unknown=False)
+        for _, text in config_texts(CONFIGS / name):
+            gin.parse_config(text)
     return bound_settings()
 
 

@@ -8,6 +8,7 @@ system drops them when it needs room, and no process is killed for them.
 import itertools
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gin
@@ -16,8 +17,9 @@ import torch
 from torch import nn
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.latents.groups import train_groups
 from submission.latents.vae import VAE
-from submission.runtime.config import asks_for_groups
+from submission.runtime.config import asks_for
 from submission.runtime.errors import UserError
 from submission.runtime.limits import MIB, Limit, mib
 from submission.runtime.usage import Stages
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # Measured on the CPU with torch 2.14.1 (x86-64, two threads) and rounded up; in MiB, own memory and
 # code of an idle process (RssAnon 369, RssFile 305; 383 when it trains):
-#   python -c "import submission.train; print(open('/proc/self/status').read())"
+#   python -c "import submission.commands.train; print(open('/proc/self/status').read())"
 BASE, CODE = 380, 390
 
 # From the last line of the logs of
@@ -53,7 +55,7 @@ TRAINING_EXTRA = 80
 
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
 # runs), and the metrics' and the picture's libraries in this process (448 of own memory after
-# `import submission.dry_run` where `import submission.train` has 371), in MiB.
+# `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
 
 # What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
@@ -67,7 +69,7 @@ SCORING_PER_IMAGE = 170
 
 @dataclass(frozen=True)
 class Plan:
-    """What was reckoned and chosen: `own` is bytes of own memory per stage, without the code."""
+    """What was estimated and chosen: `own` is bytes of own memory per stage, without the code."""
 
     limit: Limit
     own: dict[str, int]
@@ -97,7 +99,7 @@ def plan(
     scoring: bool = False,
     rendered: bool = False,
 ) -> Plan:
-    """Reckons the stages' peaks under the gin configuration in force, and chooses.
+    """Estimates the stages' peaks under the gin configuration in force, and chooses.
 
     Args:
         num_images: of the data set.
@@ -111,50 +113,10 @@ def plan(
     Raises:
         UserError: the least that this run needs is more than the limit.
     """
-    with torch.device("meta"):  # sizes without the memory
-        extractor, vae = Extractor(), VAE(FEATURE_SIZE)
-    pixels = extractor.resolution**2
-    weights, vae_weights = _bytes(extractor), _bytes(vae)
-    rows = gin.query_parameter("train_vae.batch_size")
-    latents = vae.encoder.mean.out_features
-    separation = 0
-    if asks_for_groups():
-        latents = gin.query_parameter("train_groups.groups")
-        # The sample in float32, in float64, centred; each group's components beside the codes;
-        # scikit-learn; a latent's values, their heaps. The allocator keeps most of it to the end.
-        sample = min(num_images, gin.query_parameter("train_groups.sample"))
-        separation = sample * FEATURE_SIZE * (4 + 8 + 8)
-        components = gin.query_parameter("train_groups.components")
-        separation += num_images * (components * 4 * 2 + 6 * 8)
-        separation += 100 * MIB
-    units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
-    features, codes = num_images * FEATURE_SIZE * 4, num_images * latents * 4
-
-    base = (BASE + SCORING * scoring + RENDERER * rendered) * MIB
-
-    def extraction(batch: int) -> int:
-        working = batch * pixels * BYTES_PER_PIXEL
-        return base + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
-
-    on_cpu = device.type == "cpu"
-    after = base + weights
-    training = TRAINING_COPIES * vae_weights + rows * units * BYTES_PER_UNIT
-    own = {
-        "features": 0,
-        "VAE": after + training + num_images * 8 + separation + TRAINING_EXTRA * MIB,
-        "export": base + EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights + separation,
-        # encode_features takes 4,096 rows at once, and joins its parts.
-        "codes": after
-        + 3 * vae_weights
-        + 4096 * units * 4
-        + 2 * codes
-        + separation
-        + TRAINING_EXTRA * MIB,
-    }
-    if scoring:
-        workers = WORKER * min(joblib.cpu_count(), 7) * MIB
-        own["scoring"] = after + 4 * codes + num_images * SCORING_PER_IMAGE + workers
-
+    own, extraction = _stages(num_images, (SCORING * scoring + RENDERER * rendered) * MIB)
+    if not scoring:
+        del own["scoring"]
+    features = num_images * FEATURE_SIZE * 4
     mapped = data_bytes + features if limit.address_space else 0
     room = limit.bytes - CODE * MIB - mapped
     batch = configured = int(gin.query_parameter("extract_features.batch_size"))
@@ -163,26 +125,72 @@ def plan(
     while limit.lasting and batch > 1 and extraction(batch) > room:
         batch //= 2
     own["features"] = extraction(batch)
-    # The tenth is for what the reckoning does not know.
-    resident = on_cpu and max(own["VAE"], own["export"], own["codes"]) + features <= 0.9 * room
+    # The tenth is for what the estimate does not know.
+    largest = max(own["VAE"], own["export"], own["codes"])
+    resident = device.type == "cpu" and largest + features <= 0.9 * room
     if resident:
         for stage in ("VAE", "export", "codes"):
             own[stage] += features
     result = Plan(limit, own, batch, resident)
     if max(own.values()) > room:
         stage = max(own, key=lambda name: own[name])
-        remedy = "give it more"
-        if stage == "features" and configured > 1:
-            remedy += ", or a smaller extract_features.batch_size"
-        elif stage == "VAE":
-            remedy += ", or a smaller train_vae.batch_size, Encoder.widths and Decoder.widths"
-        elif stage == "scoring":
-            remedy += ", or train without scoring (python -m submission train)"
+        remedy = _SMALLER.get(stage, "") if stage != "features" or configured > 1 else ""
         raise UserError(
             f"this run needs {mib(result.peak + mapped)} of memory (stage {stage}) and "
-            f"{mib(limit.bytes)} are allowed ({limit.source}): {remedy}"
+            f"{mib(limit.bytes)} are allowed ({limit.source}): give it more{remedy}"
         )
     return result
+
+
+_SMALLER = {
+    "features": ", or a smaller extract_features.batch_size",
+    "VAE": ", or a smaller train_vae.batch_size, Encoder.widths and Decoder.widths",
+    "scoring": ", or train without scoring (python -m submission train)",
+}
+
+
+def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int], int]]:
+    """Own memory of each stage, in bytes, with features on disk; of the features' by batch size.
+
+    Args:
+        beside: of what the process does besides training.
+    """
+    with torch.device("meta"):  # sizes without the memory
+        extractor, vae = Extractor(), VAE(FEATURE_SIZE)
+    weights, vae_weights = _bytes(extractor), _bytes(vae)
+    units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
+    latents = vae.encoder.mean.out_features
+    separation = 0
+    if asks_for(train_groups):
+        latents = gin.query_parameter("train_groups.groups")
+        # The sample in float32, in float64, centred; each group's components beside the codes;
+        # scikit-learn; a latent's values and their clusters. The allocator keeps most of it.
+        sample = min(num_images, gin.query_parameter("train_groups.sample"))
+        components = gin.query_parameter("train_groups.components")
+        separation = sample * FEATURE_SIZE * (4 + 8 + 8) + 100 * MIB
+        separation += num_images * (components * 4 * 2 + 6 * 8)
+    codes = num_images * latents * 4
+    base = BASE * MIB + beside
+    after = base + weights
+
+    def extraction(batch: int) -> int:
+        working = batch * extractor.resolution**2 * BYTES_PER_PIXEL
+        return base + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
+
+    rows = gin.query_parameter("train_vae.batch_size") * units * BYTES_PER_UNIT
+    training = TRAINING_COPIES * vae_weights + rows + num_images * 8
+    # encode_features takes 4,096 rows at once, and joins its parts.
+    encoding = 3 * vae_weights + 4096 * units * 4 + 2 * codes
+    export = EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights
+    workers = WORKER * min(joblib.cpu_count(), 7) * MIB
+    own = {
+        "features": 0,
+        "VAE": after + training + separation + TRAINING_EXTRA * MIB,
+        "export": base + export + separation,
+        "codes": after + encoding + separation + TRAINING_EXTRA * MIB,
+        "scoring": after + 4 * codes + num_images * SCORING_PER_IMAGE + workers,
+    }
+    return own, extraction
 
 
 def log_comparison(planned: Plan, stages: Stages) -> None:

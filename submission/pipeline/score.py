@@ -1,6 +1,5 @@
 """From an exported model to its five scores."""
 
-import argparse
 import contextlib
 import hashlib
 import importlib.metadata
@@ -21,7 +20,7 @@ from submission.metrics.grids import (
 )
 from submission.metrics.picture import draw_run
 from submission.metrics.results import Context, write_scores
-from submission.metrics.settings import Result, bound_settings, chosen, load_settings
+from submission.metrics.settings import Result, ScoreOptions, bound_settings, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.files import write_text
@@ -29,54 +28,39 @@ from submission.runtime.usage import Stages
 
 
 def score_run(
-    dataset: Dataset,
-    folder: Path,
-    args: argparse.Namespace,
-    stages: Stages,
-    model: Path | None = None,
-    stock: bool = False,
+    dataset: Dataset, folder: Path, options: ScoreOptions, stages: Stages, model: Path | None = None
 ) -> None:
     """Writes scores.json, scores.txt and scores.png into the run's folder.
 
     Args:
         dataset: a whole grid, so that factors are known from an image's place.
         folder: the run's folder.
-        args: metrics, quick, device as parsed.
         stages: collects time and memory.
         model: an exported model other than the run's.
-        stock: take the images through the model for every metric.
 
     Raises:
-        UserError: no model, a metric unknown, or codes that cannot be scored.
+        UserError: no model, or codes that cannot be scored.
     """
-    metrics = chosen(args.metrics)
-    check_grid(dataset.factor_sizes)  # before hours of codes, not after
+    metrics, sizes = options.metrics, dataset.factor_sizes
+    check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
-    load_settings(quick=args.quick)
+    load_settings(quick=options.quick)
     data_md5 = verify(dataset)
-    if stock:
+    if options.stock:
         with stages.stage("scoring (stock route)"):
-            result = score(
-                GridImages(dataset.array(), dataset.factor_sizes),
-                torchscript_function(load(model)),
-                metrics,
-            )
+            images = GridImages(dataset.array(), sizes)
+            result = score(images, torchscript_function(load(model)), metrics)
     else:
         with stages.stage("codes for scoring"):
-            codes = codes_of(model, dataset, data_md5, pick_device(args.device))
+            codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
-            data = GridRepresentations(codes, dataset.factor_sizes)
-            result = score(data, metrics=metrics)
+            result = score(GridRepresentations(codes, sizes), metrics=metrics)
     with stages.stage("scoring the ideal code"):
-        ideal = _ideal(dataset.factor_sizes, metrics)
+        ideal = _ideal(sizes, metrics)
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
-    description = dataset.name
-    if dataset.stand_in:
-        description = f"a rendered stand-in for {dataset.name}"
-    context = Context(
-        description, dataset.stand_in is not None, domain, dataset.factor_sizes, ideal,
-        data_md5, check_sha256(model),
-    )  # fmt: skip
+    stand_in = dataset.stand_in is not None
+    name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
+    context = Context(name, stand_in, domain, sizes, ideal, data_md5, check_sha256(model))
     write_scores(folder, result, context)
     draw_run(folder)
 

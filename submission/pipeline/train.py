@@ -1,14 +1,14 @@
 """Features, VAE, export: from a data set to the exported model."""
 
-import argparse
 import hashlib
 import json
 import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,22 @@ import gin
 
 from submission.data.dataset import Dataset, md5_warning, verify
 from submission.features.extraction import cache_key, extract_features, open_features
-from submission.features.weights import check_sha256, load_extractor
+from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
+from submission.latents.groups import train_groups
 from submission.latents.seeds import learn
 from submission.latents.training import encode_features
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import Plan, plan
 from submission.runtime import paths
 from submission.runtime.checkpoint import check_checkpoints
-from submission.runtime.config import asks_for_groups, find_config, load_config, refuse_unfit
+from submission.runtime.config import asks_for, find_config
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked, write_text
 from submission.runtime.limits import memory_limit
 from submission.runtime.usage import Stages
-from submission.server import events
 
 log = logging.getLogger(__name__)
 
@@ -64,26 +65,50 @@ class _LogFile(logging.FileHandler):
         """Nothing: a full disk is reported by what needs the room, not by every line lost."""
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training is asked for.
+
+    Attributes:
+        config: a gin file or a shipped one's name. bindings: override it.
+        weights: the extractor's file.
+        device: "auto", "cpu", "cuda", "cuda:1" ...
+        seeds: so many are trained, and the first by UDR is exported.
+        hours: no further seed is begun that would end later than so many hours after the start.
+        memory: what the run may take, as "8g"; None for what the system says.
+        for_grading: on the evaluation server nobody asks for anything but the exported model:
+            neither codes nor features are kept.
+    """
+
+    config: Path
+    bindings: Sequence[str] = ()
+    weights: Path = SHIPPED_WEIGHTS
+    device: str = "auto"
+    seeds: int = 1
+    hours: float | None = None
+    memory: str | None = None
+    for_grading: bool = False
+
+
 def train(
     dataset: Dataset,
     folder: Path,
-    args: argparse.Namespace,
+    options: TrainOptions,
     stages: Stages,
     scoring: bool = False,
     rendered: bool = False,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Plan:
     """Features, VAE, export. Killed at any moment, the same call goes on where it was; after its
-    end it finds the exported model and does nothing, unless args.hours left seeds untrained.
+    end it finds the exported model and does nothing, unless options.hours left seeds untrained.
 
     Args:
-        dataset: the images, without labels.
         folder: the run's folder, entered by working_in; afterwards it holds
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
             (with groups: groups.csv and a folder for each), stages.json and exported.json.
-        args: config, bindings, weights, device, memory as parsed by the command line.
-        stages: collects time and memory.
         scoring: the caller will score afterwards, which must fit into memory, too.
-        rendered: the caller renders its data set, see memory.plan.
+        rendered: the caller renders its data set, see memory_plan.plan.
+        on_progress: called with the share of the VAE's training that is done, 0..1.
 
     Returns:
         The memory plan that the run followed.
@@ -92,35 +117,28 @@ def train(
         UserError: any mistake in what the user gave, or not enough memory.
         Stopped: a signal came; what was done is saved.
     """
-    if args.seeds < 1 or (args.hours is not None and not 0 < args.hours < 1e6):
-        raise UserError(
-            f"--seeds {args.seeds} and --hours {args.hours} cannot be: ask for at least one seed "
-            "and more than 0 hours"
-        )
-    started = time.monotonic()
-    load_config(args.config, args.bindings)
-    refuse_unfit()
-    device = pick_device(args.device)
-    log.info("data: %s", dataset.description)
-    log.info("configuration: %s", find_config(args.config))
-    log.info("weights: %s, device: %s", args.weights, device)
-    planned = plan(
-        dataset.num_images, memory_limit(args.memory), device, dataset.mapped_bytes, scoring,
-        rendered,
-    )  # fmt: skip
-    for line in planned.lines():
+    seeds, until = options.seeds, _until(options)
+    load_training(options.config, options.bindings)
+    device = pick_device(options.device)
+    limit = memory_limit(options.memory)
+    planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
+    for line in (
+        f"data: {dataset.description}",
+        f"configuration: {find_config(options.config)}",
+        f"weights: {options.weights}, device: {device}",
+        *planned.lines(),
+    ):
         log.info(line)
     with stages.stage("checking the data"):
         md5 = verify(dataset, sys.stderr.isatty())
-        if warning := md5_warning(dataset, md5):
-            log.warning(warning)
-        # For the export, hours later: the file may be gone by then.
-        images = dataset.first(32)
-    extractor = load_extractor(args.weights)
-    weights = check_sha256(args.weights)
+        images = dataset.first(32)  # for the export, hours later: the file may be gone by then
+    if warning := md5_warning(dataset, md5):
+        log.warning(warning)
+    extractor = load_extractor(options.weights)
+    weights = check_sha256(options.weights)
     key = cache_key(md5, weights, extractor)
-    parts = [key, gin.config_str(), *([f"seeds {args.seeds}"] if args.seeds > 1 else [])]
-    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    made_of = "\n".join([key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])])
+    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
     if record and record["trained"] == record["seeds"]:
@@ -128,9 +146,8 @@ def train(
         stages.read(folder / "stages.json")
         return planned
     check_checkpoints(folder, fingerprint)
-    features_folder = paths.cache_folder() / "features"
-    paths.make_folder(features_folder, "set SUBMISSION_CACHE to a folder that can")
-    cached = features_folder / f"{key}.npy"
+    cached = paths.cache_folder() / "features" / f"{key}.npy"
+    paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
     with stages.stage("features"):
         extract_features(dataset, extractor, cached, device, planned.batch_size)
     if not record:
@@ -138,46 +155,62 @@ def train(
         write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
     with stages.stage("VAE"):
         features = open_features(cached, device, planned.features_in_memory)
-        until = started + 3600 * args.hours if args.hours else None
-        means, seed, trained = learn(
-            features, folder, fingerprint, args.seeds, until, events.register_progress
-        )
+        means, seed, trained = learn(features, folder, fingerprint, seeds, until, on_progress)
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")
         return planned
     with stages.stage("export"):
         export(extractor, means, images, model)
-    # Scores, curves and ranking of the model that was here before are not this one's.
-    stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
-    stale += ["udr.json", "udr.txt"] if args.seeds == 1 else []
-    stale += ["losses.csv"] if args.seeds > 1 or asks_for_groups() else []
-    stale += ["groups.csv"] if args.seeds > 1 or not asks_for_groups() else []
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
-    if "losses.csv" in stale:
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    _remove_traces(folder, seeds)
     with gin.unlock_config():
         gin.bind_parameter("train_vae.seed", seed)  # of several the exported one
     write_text(folder / "config.gin", gin.config_str())
-    if not events.is_grading():
+    if not options.for_grading:
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
-    record = {
-        "fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights,
-        "seeds": args.seeds, "trained": trained, "seed": seed,
-    }  # fmt: skip
+    record = {"fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights}
+    record |= {"seeds": seeds, "trained": trained, "seed": seed}
     write_text(folder / RECORD, json.dumps(record) + "\n")
-    # Only now: until all that is made from them stands, the checkpoints are all there is. Where
-    # --hours left seeds over they stay for the same command's next call.
-    if trained == args.seeds or events.is_grading():
+    # Only now: until all that is made from them stands, the checkpoints are all there is.
+    _clear(folder, cached, options, left_over=trained < seeds)
+    return planned
+
+
+def _clear(folder: Path, features: Path, options: TrainOptions, left_over: bool) -> None:
+    """Deletes what nobody will ask for again. Where --hours left seeds over, the checkpoints stay
+    for the same command's next call."""
+    if not left_over or options.for_grading:
         for checkpoint in folder.rglob("checkpoint.pt"):
             checkpoint.unlink()
-    if events.is_grading():
-        cached.unlink(missing_ok=True)  # nobody will ask for these features again
-    return planned
+    if options.for_grading:
+        features.unlink(missing_ok=True)
+
+
+def _until(options: TrainOptions) -> float | None:
+    """The time (of time.monotonic) after which no seed is to end; None for any."""
+    seeds, hours = options.seeds, options.hours
+    if seeds < 1 or (hours is not None and not 0 < hours < 1e6):
+        raise UserError(
+            f"--seeds {seeds} and --hours {hours} cannot be: ask for at least one seed and more "
+            "than 0 hours"
+        )
+    return time.monotonic() + 3600 * hours if hours else None
+
+
+def _remove_traces(folder: Path, seeds: int) -> None:
+    """Scores, curves and ranking of the model that was here before are not this one's."""
+    stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
+    grouped = asks_for(train_groups)
+    stale += ["udr.json", "udr.txt"] if seeds == 1 else []
+    stale += ["losses.csv"] if seeds > 1 or grouped else []
+    stale += ["groups.csv"] if seeds > 1 or not grouped else []
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    if "losses.csv" in stale:
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _record(folder: Path, fingerprint: str) -> dict[str, Any]:

@@ -100,156 +100,182 @@ def random_parameters(
     for i, other in enumerate(plain):
         for name in _GEOMETRY:
             columns[name][borrowed == i] = other[name][borrowed == i]
-    _vary(columns, factors, domain, draws, strength)
+    variation = _Variation(columns, factors, domain == 0, draws, strength)
+    # Each place of a draw decides its numbers: the order must stay.
+    variation.camera()
+    variation.platform()
+    variation.arm()
+    variation.object()
+    variation.light()
+    variation.response()
     return columns, factors, domain
 
 
-def _vary(
-    p: np.ndarray,
-    factors: npt.NDArray[np.int64],
-    domain: npt.NDArray[np.int64],
-    draws: Draws,
-    strength: float,
-) -> None:
-    """Changes the records in place. Angles below are in degrees, colours in grey levels."""
+class _Variation:
+    """Varies records `p` (n,) of PARAMETERS in place, part by part.
 
-    def add(name: str, deviation: float | FloatArray) -> None:
-        shape = p[name].shape[1:]
-        p[name] += (deviation * (strength * draws.normal(*shape)).T).T
+    Deviations are standard deviations: angles in degrees, colours in grey levels, lengths in radii
+    of the platform. `toy` says which records show that look.
+    """
 
-    def times(name: str, deviation: float, each: float = 0.0) -> None:
+    def __init__(
+        self,
+        p: np.ndarray,
+        factors: npt.NDArray[np.int64],
+        toy: npt.NDArray[np.bool_],
+        draws: Draws,
+        strength: float,
+    ) -> None:
+        self.p, self.factors, self.toy, self.draws, self.strength = p, factors, toy, draws, strength
+        # A quarter of the images have a much less certain pillar: the axes hang on it.
+        self.wild = 1 + 1.5 * (draws.uniform() < 0.25)
+        self.lit = np.where(toy, 0.0, 1.0)  # toy has no uneven light
+
+    def add(self, name: str, deviation: float | FloatArray) -> None:
+        """Adds normal numbers."""
+        shape = self.p[name].shape[1:]
+        self.p[name] += (deviation * (self.strength * self.draws.normal(*shape)).T).T
+
+    def add_some(self, name: str, deviation: float | FloatArray) -> None:
+        """Adds the magnitudes of normal numbers."""
+        self.p[name] += deviation * self.strength * np.abs(self.draws.normal())
+
+    def turn(self, name: str, degrees: float) -> None:
+        self.add(name, np.radians(degrees))
+
+    def times(self, name: str, deviation: float, each: float = 0.0) -> None:
         """Scales by exp of normal numbers: one for the whole column and one for each element."""
+        p, draws = self.p, self.draws
         shape = p[name].shape[1:]
-        p[name] = (p[name].T * np.exp(strength * deviation * draws.normal())).T
+        p[name] = (p[name].T * np.exp(self.strength * deviation * draws.normal())).T
         if each:
-            p[name] *= np.exp(strength * each * draws.normal(*shape))
+            p[name] *= np.exp(self.strength * each * draws.normal(*shape))
 
-    def within(name: str, low: float, high: float = np.inf) -> None:
-        p[name] = np.clip(p[name], low, high)
+    def resize(self, name: str, deviations: FloatArray, least: Sequence[float]) -> None:
+        """Adds normal numbers to three sizes, which stay at least so large."""
+        self.p[name] += deviations * self.strength * self.draws.normal(3)
+        self.p[name] = np.maximum(self.p[name], least)
 
-    def turn(name: str, degrees: float) -> None:
-        add(name, np.radians(degrees))
+    def within(self, name: str, low: float, high: float = np.inf) -> None:
+        self.p[name] = np.clip(self.p[name], low, high)
 
-    # A quarter of the images have a much less certain pillar: the axes hang on it.
-    wild = 1 + 1.5 * (draws.uniform() < 0.25)
-    toy = domain == 0
+    def camera(self) -> None:
+        p = self.p
+        azimuth = np.radians(1.3) * self.strength * self.draws.normal()
+        self.add("camera", 0.015)
+        x, y = p["camera"][:, 0].copy(), p["camera"][:, 1].copy()
+        p["camera"][:, 0] = x * np.cos(azimuth) - y * np.sin(azimuth)
+        p["camera"][:, 1] = x * np.sin(azimuth) + y * np.cos(azimuth)
+        p["yaw"] -= azimuth
+        self.turn("yaw", 0.5)
+        self.turn("pitch", 0.4)
+        self.turn("roll", 0.7)
+        p["focal"] *= 1 + 0.015 * self.strength * self.draws.normal()
+        self.add("centre", 0.6)
 
-    # Camera
-    azimuth = np.radians(1.3) * strength * draws.normal()
-    add("camera", 0.015)
-    x, y = p["camera"][:, 0].copy(), p["camera"][:, 1].copy()
-    p["camera"][:, 0] = x * np.cos(azimuth) - y * np.sin(azimuth)
-    p["camera"][:, 1] = x * np.sin(azimuth) + y * np.cos(azimuth)
-    p["yaw"] -= azimuth
-    turn("yaw", 0.5)
-    turn("pitch", 0.4)
-    turn("roll", 0.7)
-    p["focal"] *= 1 + 0.015 * strength * draws.normal()
-    add("centre", 0.6)
+    def platform(self) -> None:
+        p, toy, lit = self.p, self.toy, self.lit
+        self.add("ring_inner", 0.008)
+        self.turn("ring_turn", 6.0)
+        self.add_some("ring_soft", 0.15)
+        self.times("ring_rgb", 0.10, each=0.06)
+        self.times("floor_rgb", 0.12, each=0.04)
+        self.times("table_rgb", 0.25)
+        self.times("wall_rgb", 0.3)
+        self.times("foot_rgb", 0.25)
+        self.times("foot_ring_rgb", 0.35)
+        # Toy is flat grey all over, without a horizon: floor, table and walls vary as one.
+        p["table_rgb"][toy] = p["floor_rgb"][toy]
+        p["wall_rgb"][toy] = p["floor_rgb"][toy]
+        self.add("floor_gradient", 0.1 * lit)
+        self.add_some("floor_falloff", 0.05 * lit)
+        p["foot_shadow"][:, 0] += 0.1 * lit * self.strength * np.abs(self.draws.normal())
+        p["foot_shadow"][:, 1] *= np.exp(0.2 * self.strength * self.draws.normal())
+        self.add("foot_ring", 0.006)
+        self.add("wall_distance", 0.02)
+        self.turn("wall_turn", 3.0)
+        self.add("wall_gradient", 0.4 * lit)
+        self.times("wall_spot", 0.4)
+        self.add("seam", 0.2 * lit)
+        self.within("seam", 0.0, 1.0)
+        self.add_some("seam_width", 0.03)
 
-    # Platform
-    add("ring_inner", 0.008)
-    turn("ring_turn", 6.0)
-    p["ring_soft"] += 0.15 * strength * np.abs(draws.normal())
-    times("ring_rgb", 0.10, each=0.06)
-    for name, whole, each in (
-        ("floor_rgb", 0.12, 0.04),
-        ("table_rgb", 0.25, 0.0),
-        ("wall_rgb", 0.3, 0.0),
-        ("foot_rgb", 0.25, 0.0),
-        ("foot_ring_rgb", 0.35, 0.0),
-    ):
-        times(name, whole, each)
-    # Toy is flat grey all over, without a horizon: floor, table and walls vary as one.
-    p["table_rgb"][toy] = p["floor_rgb"][toy]
-    p["wall_rgb"][toy] = p["floor_rgb"][toy]
-    lit = np.where(toy, 0.0, 1.0)
-    add("floor_gradient", 0.1 * lit)
-    p["floor_falloff"] += 0.05 * lit * strength * np.abs(draws.normal())
-    p["foot_shadow"][:, 0] += 0.1 * lit * strength * np.abs(draws.normal())
-    p["foot_shadow"][:, 1] *= np.exp(0.2 * strength * draws.normal())
-    add("foot_ring", 0.006)
-    add("wall_distance", 0.02)
-    turn("wall_turn", 3.0)
-    add("wall_gradient", 0.4 * lit)
-    times("wall_spot", 0.4)
-    add("seam", 0.2 * lit)
-    within("seam", 0.0, 1.0)
-    p["seam_width"] += 0.03 * strength * np.abs(draws.normal())
+    def arm(self) -> None:
+        p, draws, wild = self.p, self.draws, self.wild
+        middle = (AXIS_VALUES - 1) / 2
+        for name, index in (("tilt", self.factors[:, 5]), ("pan", self.factors[:, 6])):
+            step = np.radians(4.6) * 0.01 * self.strength * draws.normal()
+            p[name] += step * (index - middle)
+            self.turn(name, 0.6)
+        self.add("shoulder_height", 0.006)
+        self.add("shoulder_offset", 0.006)
+        self.add("arm_length", 0.012)
+        self.add("rod_radius", 0.001)
+        self.times("rod_rgb", 0.35)
+        self.resize("bracket", np.array([0.003, 0.012, 0.025]), [0.006, 0.0, 0.0])
+        self.times("bracket_rgb", 0.4, each=0.06)
+        self.resize("plate", np.array([0.003, 0.003, 0.008]) * wild[:, None], [0.008, 0.02, 0.2])
+        self.add("plate_offset", 0.004 * wild)
+        self.times("plate_rgb", 0.25)
+        contrast = np.where(self.toy, 0.12, 0.45) * np.exp(0.4 * draws.normal())
+        patches = 0.5 * self.strength * contrast[:, None, None] * draws.normal(8, 2)
+        p["plate_texture"] *= np.exp(patches)
+        self.add("head_radius", 0.003 * wild)
+        self.within("head_radius", 0.012)
+        self.add("head_rise", 0.007 * wild)
+        self.add("head_reach", 0.15 * wild)
+        self.times("head_brightness", 0.4)
+        sizes = np.array([0.004, 0.005, 0.006]) * wild[:, None]
+        self.resize("foot_block", sizes, [0.004, 0.006, 0.008])
+        self.add("foot_block_offset", 0.004 * wild)
+        self.times("foot_block_rgb", 0.4, each=0.1)
 
-    # Arm
-    middle = (AXIS_VALUES - 1) / 2
-    for name, index in (("tilt", factors[:, 5]), ("pan", factors[:, 6])):
-        step = np.radians(4.6) * 0.01 * strength * draws.normal()
-        p[name] += step * (index - middle)
-        turn(name, 0.6)
-    add("shoulder_height", 0.006)
-    add("shoulder_offset", 0.006)
-    add("arm_length", 0.012)
-    add("rod_radius", 0.001)
-    times("rod_rgb", 0.35)
-    p["bracket"] += np.array([0.003, 0.012, 0.025]) * strength * draws.normal(3)
-    p["bracket"] = np.maximum(p["bracket"], [0.006, 0.0, 0.0])
-    times("bracket_rgb", 0.4, each=0.06)
-    spread = np.array([0.003, 0.003, 0.008]) * wild[:, None]
-    p["plate"] += spread * strength * draws.normal(3)
-    p["plate"] = np.maximum(p["plate"], [0.008, 0.02, 0.2])
-    add("plate_offset", 0.004 * wild)
-    times("plate_rgb", 0.25)
-    contrast = np.where(toy, 0.12, 0.45) * np.exp(0.4 * draws.normal())
-    p["plate_texture"] *= np.exp(0.5 * strength * contrast[:, None, None] * draws.normal(8, 2))
-    add("head_radius", 0.003 * wild)
-    within("head_radius", 0.012)
-    add("head_rise", 0.007 * wild)
-    add("head_reach", 0.15 * wild)
-    times("head_brightness", 0.4)
-    spread = np.array([0.004, 0.005, 0.006]) * wild[:, None]
-    p["foot_block"] += spread * strength * draws.normal(3)
-    p["foot_block"] = np.maximum(p["foot_block"], [0.004, 0.006, 0.008])
-    add("foot_block_offset", 0.004 * wild)
-    times("foot_block_rgb", 0.4, each=0.1)
+    def object(self) -> None:
+        """Small objects are .70 of large ones, far outside what is drawn here."""
+        p, draws, strength = self.p, self.draws, self.strength
+        size = 1 + 0.04 * strength * draws.normal()
+        p["radius"] *= size * (1 + 0.04 * strength * draws.normal())
+        p["half_height"] *= size * (1 + 0.05 * strength * draws.normal())
+        self.turn("object_roll", 4.0)
+        sixth = np.radians(60) * strength * draws.uniform()  # how a hexagon is turned is not known
+        p["object_roll"] += np.where(self.factors[:, 1] == HEXAGONAL, sixth, 0.0)
+        self.times("object_rgb", 0.15, each=0.15)
+        self.add("object_rgb", 4.0)
+        self.within("object_rgb", 0.0, 306.0)
+        self.times("inside_rgb", 0.2)
 
-    # Object; small ones are .70 of large ones, far outside what is drawn here.
-    size = 1 + 0.04 * strength * draws.normal()
-    p["radius"] *= size * (1 + 0.04 * strength * draws.normal())
-    p["half_height"] *= size * (1 + 0.05 * strength * draws.normal())
-    turn("object_roll", 4.0)
-    sixth = np.radians(60) * strength * draws.uniform()  # how a hexagon is turned is not known
-    p["object_roll"] += np.where(factors[:, 1] == HEXAGONAL, sixth, 0.0)
-    times("object_rgb", 0.15, each=0.15)
-    add("object_rgb", 4.0)
-    within("object_rgb", 0.0, 306.0)
-    times("inside_rgb", 0.2)
+    def light(self) -> None:
+        p, draws, strength = self.p, self.draws, self.strength
+        p["light"][:, :2] += 0.5 * strength * draws.normal(2)
+        self.add("ambient", 0.08)
+        self.within("ambient", 0.15, 0.8)
+        self.add("sky", 0.1)
+        self.within("sky", -0.3, 1.0)
+        self.add("diffuse", 0.12)
+        self.within("diffuse", 0.2, 1.2)
+        self.times("specular", 0.8)
+        self.add_some("specular", 10.0 * self.lit)  # real's own is none
+        any_gloss = np.exp(np.log(4) + np.log(10) * draws.uniform())  # 4..40
+        p["shininess"] = p["shininess"] ** (1 - strength) * any_gloss**strength
+        self.add("shadow", 0.1 * self.lit)
+        self.within("shadow", 0.0, 0.6)
+        self.add("shadow_soft", 0.2)
+        self.within("shadow_soft", 0.1, 0.95)
 
-    # Light
-    p["light"][:, :2] += 0.5 * strength * draws.normal(2)
-    add("ambient", 0.08)
-    within("ambient", 0.15, 0.8)
-    add("sky", 0.1)
-    within("sky", -0.3, 1.0)
-    add("diffuse", 0.12)
-    within("diffuse", 0.2, 1.2)
-    times("specular", 0.8)
-    p["specular"] += 10.0 * lit * strength * np.abs(draws.normal())  # real's own is none
-    any_gloss = np.exp(np.log(4) + np.log(10) * draws.uniform())  # 4..40
-    p["shininess"] = p["shininess"] ** (1 - strength) * any_gloss**strength
-    add("shadow", 0.1 * lit)
-    within("shadow", 0.0, 0.6)
-    add("shadow_soft", 0.2)
-    within("shadow_soft", 0.1, 0.95)
-
-    # Camera response and noise
-    p["vignette"] += 0.05 * lit * strength * np.abs(draws.normal())
-    add("saturation", 0.25)
-    times("gain", 0.10, each=0.06)
-    add("bias", 3.8)
-    times("gamma", 0.12)
-    times("blur", 0.4)
-    times("noise", 0.6)
-    times("colour_noise", 0.6)
-    patches = np.where(toy, 0.008, 0.04) * np.exp(0.5 * draws.normal())
-    p["patch_noise"] = np.maximum(p["patch_noise"], strength * patches)
-    # Few colours, as the palettes of published animations have: half the images. The palette of
-    # one picture with these many leaves an object as few colours as theirs of seven with 256.
-    few = draws.uniform() < 0.5 * strength
-    p["palette"] = np.where(few, np.floor(96 + 161 * draws.uniform()), p["palette"])
+    def response(self) -> None:
+        """The camera's colour response and noise."""
+        p, draws, strength = self.p, self.draws, self.strength
+        self.add_some("vignette", 0.05 * self.lit)
+        self.add("saturation", 0.25)
+        self.times("gain", 0.10, each=0.06)
+        self.add("bias", 3.8)
+        self.times("gamma", 0.12)
+        self.times("blur", 0.4)
+        self.times("noise", 0.6)
+        self.times("colour_noise", 0.6)
+        patches = np.where(self.toy, 0.008, 0.04) * np.exp(0.5 * draws.normal())
+        p["patch_noise"] = np.maximum(p["patch_noise"], strength * patches)
+        # Few colours, as the palettes of published animations have: half the images. The palette of
+        # one image with these many leaves an object as few colours as theirs of seven with 256.
+        few = draws.uniform() < 0.5 * strength
+        p["palette"] = np.where(few, np.floor(96 + 161 * draws.uniform()), p["palette"])

@@ -5,7 +5,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
-from submission.latents.vae import INACTIVE_KL
 from submission.metrics.dci import factor_importance
 from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.library import utils
@@ -14,16 +13,6 @@ from submission.runtime.progress import progress_bar
 # DCI's fits on the official 10,000 points take most of the scoring; a figure needs fewer.
 IMPORTANCE_POINTS = 2000
 QUANTILES = np.linspace(0.02, 0.98, 9)
-
-
-def active_latents(codes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of the latents (n, C) carry something: bool (C,).
-
-    The export holds means and no variances, so the mean KL cannot be had, but a lower bound:
-    KL = 1/2 (mu^2 + sigma^2 - log sigma^2 - 1) >= mu^2 / 2, whose mean is at least half the
-    variance of mu.
-    """
-    return np.asarray(codes.var(axis=0, dtype=np.float64) / 2 >= INACTIVE_KL)
 
 
 def mutual_information(

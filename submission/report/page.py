@@ -15,14 +15,13 @@ from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
 from submission.features.weights import check_sha256
 from submission.latents.codes import codes_of
-from submission.latents.vae import INACTIVE_KL
+from submission.latents.vae import INACTIVE_KL, carries_anything
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.library import dci
 from submission.metrics.settings import load_settings
 from submission.report.analysis import (
     IMPORTANCE_POINTS,
     QUANTILES,
-    active_latents,
     gbt_importance,
     mutual_information,
 )
@@ -98,7 +97,7 @@ def page(
     information = mutual_information(grid, settings["mig.num_train"], settings["mig.batch_size"])
     points = min(settings["dci.num_train"], IMPORTANCE_POINTS)
     importance = gbt_importance(grid, points, settings["dci.batch_size"])
-    active = active_latents(codes)
+    active = carries_anything(codes)
     top_two = np.sort(information, axis=0)[::-1][:2]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

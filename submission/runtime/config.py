@@ -1,150 +1,93 @@
 """Gin files, read so that a slip cannot pass.
 
-Gin itself refuses a binding that names no function or no parameter. It lets a second binding of the
-same parameter win silently, which is how the authors' release came to bind `Encoder.init` twice and
-`Decoder.init` never: here that is an error too.
+Gin lets a second binding of the same parameter win silently, which is how the authors' release came
+to bind `Encoder.init` twice and `Decoder.init` never: here that is an error, as is a binding that
+would do nothing, a value of the wrong kind, and a parameter that nothing binds.
 """
 
-import math
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import gin
 from gin import config_parser
 
-from submission.features.extractor import FEATURE_SIZE
-from submission.latents.groups import refuse_sizes
 from submission.runtime.errors import UserError, first_line
+from submission.runtime.kinds import Kind
 from submission.runtime.paths import CONFIGS
 
+T = TypeVar("T", bound=Callable[..., Any])
 
-def _whole(low: int, high: int = 2**31) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value < high
-
-
-def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
-    return lambda value: (
-        type(value) in (int, float) and math.isfinite(value) and low <= value <= high
-    )
-
-
-def _several(one: Callable[[Any], bool], count: int | None = None) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, tuple | list)
-        and (len(value) == count if count else len(value) > 0)
-        and all(map(one, value))
-    )
-
-
-# What each kind of value must be: a test, and the words for the user. A name that is none of its
-# choices is in here only where the function that refuses it comes after hours.
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "count": (_whole(1), "a whole number in 1..2147483647"),
-    "count or none": (
-        lambda value: value is None or _whole(1)(value),
-        "a whole number of at least 1, or None",
-    ),
-    "several": (_whole(2), "a whole number in 2..2147483647"),
-    "whole": (_whole(0), "a whole number in 0..2147483647"),
-    "rate": (_number(1e-30), "a finite number above 0"),
-    "rate or none": (
-        lambda value: value is None or _number(1e-30)(value),
-        "a finite number above 0, or None",
-    ),
-    "weight": (_number(0), "a finite number of at least 0"),
-    "share": (_number(0, 1), "a number in 0..1"),
-    "shares": (
-        lambda value: _several(_number(0, 1), 3)(value) and sum(value) > 0,
-        "three numbers in 0..1 in brackets, not all of them 0",
-    ),
-    "betas": (_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets"),
-    "widths": (_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
-    "maps": (_several(_whole(1, 2**20), 5), "five whole numbers in 1..1048575 in brackets"),
-    "switch": (lambda value: type(value) is bool, "True or False"),
-    "optimizer": (lambda value: value in ("radam", "adam"), "'radam' or 'adam'"),
-    "text": (lambda value: isinstance(value, str), "text in quotes"),
-    "texts": (_several(lambda value: isinstance(value, str)), "texts in brackets"),
+# Of each configurable function or class the parameters that a gin file binds.
+_PARAMETERS: dict[str, dict[str, Kind]] = {}
+# Their names in gin files.
+_NAMES: dict[Callable[..., Any], str] = {}
+# Names of an earlier version, and what to do about them.
+_OLD_NAMES = {
+    "train_groups.heaps": "is called train_groups.clusters now: rename it",
+    "finetune.half_size_epochs": "was removed (training at 32x32 did not pay): leave it out",
+    "start_network.maps": "was removed (every backbone is VGG19's): leave it out",
 }
-_PARAMETERS = {
-    "Decoder": {"init": "text", "sigmoid": "switch", "widths": "widths"},
-    "Encoder": {"init": "text", "widths": "widths"},
-    "Extractor": {"aggregation": "text", "resolution": "count"},
-    "Network": {"bfloat16": "switch", "dropout": "share", "head_scale": "rate"},
-    "VAE": {"latents": "count"},
-    "beta_at_epoch": {
-        "beta_end": "weight", "beta_start": "weight", "t_end": "whole", "t_start": "whole",
-    },
-    "elbo_loss": {"average_over_batch": "switch"},
-    "extract_features": {"batch_size": "count"},
-    "file_source": {
-        "datasets": "texts", "seed": "whole", "training_share": "share",
-        "validation_images": "count or none",
-    },
-    "finetune": {
-        "axis_smoothing": "weight", "backbone_learning_rate": "weight", "batch_size": "count",
-        "betas": "betas", "checkpoint_steps": "count", "clip_norm": "rate or none",
-        "epochs": "count", "half_size_epochs": "whole", "learning_rate": "rate",
-        "schedule": "text", "seed": "whole", "weight_decay": "weight",
-    },
-    "open_source": {"images": "text"},
-    "rendered_source": {
-        "images_per_epoch": "count", "mix": "shares", "seed": "whole", "strength": "weight",
-        "validation_images": "count",
-    },
-    "start_network": {"maps": "maps"},
-    "train_groups": {
-        "components": "count", "groups": "count", "heaps": "count", "redundant": "share",
-        "sample": "count", "starts": "count",
-    },
-    "train_vae": {
-        "batch_size": "several", "betas": "betas", "epochs": "count", "learning_rate": "rate",
-        "optimizer": "optimizer", "seed": "whole",
-    },
-}  # fmt: skip
 
 
-def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
+def configurable(function: T) -> T:
+    """Lets gin bind the parameters that are annotated with a Kind, and no others."""
+    return _register(function, function.__name__)
+
+
+def configurable_as(name: str) -> Callable[[T], T]:
+    """The same under a name of its own."""
+    return lambda function: _register(function, name)
+
+
+def _register(function: T, name: str) -> T:
+    signature = vars(function)["__init__"] if isinstance(function, type) else function
+    kinds = {
+        parameter: kind
+        for parameter, hint in get_type_hints(signature, include_extras=True).items()
+        for kind in getattr(hint, "__metadata__", ())
+        if isinstance(kind, Kind)
+    }
+    registered: T = gin.configurable(name, allowlist=list(kinds))(function)
+    _PARAMETERS[name], _NAMES[registered] = kinds, name
+    return registered
+
+
+def load_config(
+    file: Path,
+    bindings: Sequence[str],
+    functions: Sequence[Callable[..., Any]],
+    optional: Sequence[Callable[..., Any]] = (),
+) -> None:
     """Replaces the whole gin configuration by one file and then the command line's bindings.
 
     Args:
         file: a gin file, or the bare name of one in submission/configs.
         bindings: `Function.parameter=value`, each overriding the file.
+        functions: the configurable ones that are called; all their parameters must be bound.
+        optional: further ones, of which each may be left out as a whole.
 
     Raises:
-        UserError: no such file, a syntax error, an import or include, a binding that names
-            nothing, one parameter bound twice in the file, or a value that it cannot have.
+        UserError: no such file, a syntax error, an import, a binding that names nothing or nothing
+            of these functions, a parameter bound twice in one file or not at all, or a value that
+            it cannot have.
     """
-    path = find_config(file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text (UTF-8): name a gin file") from error
-    seen: dict[tuple[str, str, str], int] = {}
-    try:
-        for statement in _bindings(text):
-            # `vae.Encoder.init` and `Encoder.init` are the same parameter.
-            function = statement.selector.rpartition(".")[2]
-            key = (statement.scope, function, statement.arg_name)
-            line = statement.location[1]  # (file, line, column, text)
-            if key in seen:
-                raise UserError(
-                    f"{path}:{line}: {function}.{statement.arg_name} is bound a second time "
-                    f"(first in line {seen[key]}): remove one of the two lines"
-                )
-            seen[key] = line
-        gin.clear_config()
-        with gin.unlock_config():
-            gin.parse_config(text)
-    except UserError:
-        raise
-    except Exception as error:  # gin raises ValueError, SyntaxError, NameError and its own kinds
-        raise UserError(f"{path}: {first_line(error)}") from error
+    called = [_NAMES[function] for function in (*functions, *optional)]
+    gin.clear_config()
+    for path, text in config_texts(find_config(file)):
+        try:
+            _refuse_slips(text, called)
+            with gin.unlock_config():
+                gin.parse_config(text)
+        except Exception as error:  # gin raises ValueError, SyntaxError, NameError and its own
+            line = f":{error.line}" if isinstance(error, _Slip) else ""
+            raise UserError(f"{path}{line}: {first_line(error)}") from error
     for binding in bindings:
         try:
-            if len(list(_bindings(binding))) != 1:
+            if len(list(_statements(binding))) != 1:
                 raise ValueError("no binding, or more than one")
+            _refuse_slips(binding, called)
             with gin.unlock_config():
                 gin.parse_config(binding)
         except Exception as error:
@@ -152,7 +95,11 @@ def load_config(file: Path, bindings: Sequence[str] = ()) -> None:
                 f"the binding {binding!r} is not understood ({first_line(error)}): write "
                 "Function.parameter=value as in submission/configs"
             ) from error
-    _refuse_wrong_values()
+    needed = [_NAMES[function] for function in functions]
+    needed += [_NAMES[function] for function in optional if asks_for(function)]
+    for function in needed:
+        for parameter, kind in _PARAMETERS[function].items():
+            _refuse_wrong_value(f"{function}.{parameter}", kind)
 
 
 def find_config(file: Path) -> Path:
@@ -170,100 +117,103 @@ def find_config(file: Path) -> Path:
     raise UserError(f"no configuration {file}: name a gin file or one of {shipped}")
 
 
-def _bindings(text: str) -> Iterator[config_parser.BindingStatement]:
-    """The statements of a configuration, all of which must be bindings.
+def config_texts(path: Path) -> list[tuple[Path, str]]:
+    """A configuration as files and their bindings; later ones override earlier ones.
+
+    A file may begin with `include "NAME.gin"`, the name of a shipped one, whose bindings then come
+    first. Nothing else is included, so that no binding comes from where nobody looks.
 
     Raises:
-        SyntaxError: it cannot be parsed, or it imports or includes (which could run code and bind
-            a parameter twice unseen).
+        UserError: the file is no text, or it includes another way.
     """
     try:
-        for statement in config_parser.ConfigParser(text, _Ignore()):
-            if not isinstance(statement, config_parser.BindingStatement):
-                raise SyntaxError("import and include are not taken: write the bindings themselves")
-            yield statement
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text (UTF-8): name a gin file") from error
+    try:
+        first = next(_statements(text), None)
+    except Exception:  # whatever is wrong with it is said where all of it is parsed
+        return [(path, text)]
+    if not isinstance(first, config_parser.IncludeStatement):
+        return [(path, text)]
+    shipped = CONFIGS / first.filename
+    if shipped.parent != CONFIGS or not shipped.is_file() or shipped == path:
+        raise UserError(
+            f"{path}: include {first.filename!r} is not taken: name a file of submission/configs "
+            "without a folder, or write the bindings themselves"
+        )
+    line = first.location[1]
+    own = "\n" * line + "\n".join(text.splitlines()[line:])  # errors name the file's own lines
+    return [*config_texts(shipped), (path, own)]
+
+
+class _Slip(Exception):
+    """A binding that gin would take, or would refuse in other words."""
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def _refuse_slips(text: str, called: Sequence[str]) -> None:
+    """Looks at each binding of one file or of the command line.
+
+    Raises:
+        SyntaxError: it cannot be parsed, or is no binding (an import could run code).
+        _Slip: it names nothing of the functions `called`, or a parameter a second time.
+    """
+    seen: dict[str, int] = {}
+    for statement in _statements(text):
+        if not isinstance(statement, config_parser.BindingStatement):
+            raise SyntaxError(
+                "import is not taken, and include only as the first line: write the bindings "
+                "themselves"
+            )
+        # `vae.Encoder.init` and `Encoder.init` are the same parameter.
+        function = statement.selector.rpartition(".")[2]
+        name, line = f"{function}.{statement.arg_name}", statement.location[1]
+        if name in _OLD_NAMES:
+            raise _Slip(f"{name} {_OLD_NAMES[name]}", line)
+        if statement.scope or function not in called:
+            name = "/".join(filter(None, (statement.scope, name)))
+            raise _Slip(
+                f"{name} has no part in this command: leave it out (bindings are of "
+                f"{', '.join(called)})",
+                line,
+            )
+        if statement.arg_name not in _PARAMETERS[function]:
+            known = ", ".join(_PARAMETERS[function])
+            raise _Slip(f"{name} names nothing: {function} has {known}", line)
+        if name in seen:
+            raise _Slip(
+                f"{name} is bound a second time (first in line {seen[name]}): remove one of the "
+                "two lines",
+                line,
+            )
+        seen[name] = line
+
+
+def _statements(text: str) -> Iterator[Any]:
+    try:
+        yield from config_parser.ConfigParser(text, _Ignore())
     except (tokenize.TokenError, RecursionError) as error:
         raise SyntaxError(f"a bracket or quote is left open ({error})") from error
 
 
-def _refuse_wrong_values() -> None:
-    for function, parameters in _PARAMETERS.items():
-        for parameter, kind in parameters.items():
-            name = f"{function}.{parameter}"
-            if not _is_bound(name):
-                continue
-            value = gin.query_parameter(name)
-            if isinstance(value, gin.config.ConfigurableReference):
-                raise UserError(f"{name} is {value}, it must be a value: write it out")
-            good, words = _KINDS[kind]
-            if not good(value):
-                raise UserError(f"{name} is {value!r:.100}, it must be {words}")
-    names = [f"train_groups.{name}" for name in ("components", "groups", "sample")]
-    if all(map(_is_bound, names)):
-        components, groups, sample = map(gin.query_parameter, names)
-        refuse_sizes(components, groups, sample, FEATURE_SIZE)
-    if not _is_bound("VAE.latents"):
-        return
-    latents = gin.query_parameter("VAE.latents")
-    if asks_for_groups() and latents != 1:
-        raise UserError(
-            f"VAE.latents is {latents}, it must be 1 beside train_groups, which trains one latent "
-            "for each group: change train_groups.groups"
-        )
-    if not asks_for_groups() and latents < 2:
-        raise UserError(f"VAE.latents is {latents}, it must be at least 2: the metrics compare two")
+def _refuse_wrong_value(name: str, kind: Kind) -> None:
+    if not _is_bound(name):
+        raise UserError(f"{name} has no value: bind it, as the files in submission/configs do")
+    value = gin.query_parameter(name)
+    if isinstance(value, gin.config.ConfigurableReference):
+        raise UserError(f"{name} is {value}, it must be a value: write it out")
+    if not kind.good(value):
+        raise UserError(f"{name} is {value!r:.100}, it must be {kind.words}")
 
 
-_TRAINING = (
-    "Extractor", "extract_features", "VAE", "Encoder", "Decoder", "elbo_loss", "beta_at_epoch",
-    "train_vae",
-)  # fmt: skip
-_FINETUNING = (
-    "Extractor", "Network", "start_network", "open_source", "file_source", "rendered_source",
-    "finetune",
-)  # fmt: skip
-
-
-def refuse_unfit() -> None:
-    """Refuses a configuration that is not one of a training (features, VAE or groups).
-
-    Raises:
-        UserError: the first parameter that nothing binds, or the first binding that has no part
-            in it, as a metric's or one within a scope.
-    """
-    functions = (*_TRAINING, "train_groups") if asks_for_groups() else _TRAINING
-    refuse_foreign(functions)
-    for function in functions:
-        for parameter in _PARAMETERS[function]:
-            if not _is_bound(f"{function}.{parameter}"):
-                raise UserError(
-                    f"{function}.{parameter} has no value: bind it, as the files in "
-                    "submission/configs do"
-                )
-
-
-def refuse_foreign(functions: Sequence[str] = _FINETUNING) -> None:
-    """Refuses bindings that would do nothing.
-
-    Args:
-        functions: those that are called; by default finetuning's.
-
-    Raises:
-        UserError: a binding of another function, or one within a scope.
-    """
-    for statement in _bindings(gin.config_str()):
-        function = statement.selector.rpartition(".")[2]
-        if statement.scope or function not in functions:
-            name = "/".join(filter(None, (statement.scope, f"{function}.{statement.arg_name}")))
-            raise UserError(
-                f"{name} has no part in this command: leave it out (bindings are of "
-                f"{', '.join(functions)})"
-            )
-
-
-def asks_for_groups() -> bool:
-    """Whether the configuration binds train_groups, and so wants more than one VAE."""
-    return any(_is_bound(f"train_groups.{name}") for name in _PARAMETERS["train_groups"])
+def asks_for(function: Callable[..., Any]) -> bool:
+    """Whether the configuration binds any parameter of a configurable function."""
+    name = _NAMES[function]
+    return any(_is_bound(f"{name}.{parameter}") for parameter in _PARAMETERS[name])
 
 
 def _is_bound(name: str) -> bool:

@@ -5,7 +5,6 @@ what it exported, and add a row to the local leaderboard. Submitted code counts 
 in the container only, and of what it wrote only the exported file is read, as TorchScript.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from submission.features.extraction import to_float
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
-from submission.metrics.settings import METRICS
+from submission.metrics.settings import ScoreOptions
 from submission.pipeline.score import score_run
 from submission.runtime import paths, signals
 from submission.runtime.device import pick_device
@@ -131,9 +130,7 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
     except (UserError, ValueError, RuntimeError) as error:
         reason = "over all images the model gives NaN, infinity or unlike shapes"
         raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
-    scoring = argparse.Namespace(
-        metrics=",".join(METRICS), quick=options.quick, device=options.device
-    )
+    scoring = ScoreOptions(quick=options.quick, device=options.device)
     try:
         score_run(dataset, evaluation.folder, scoring, stages, model)
     except UserError as error:

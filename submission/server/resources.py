@@ -14,10 +14,12 @@ from submission.data.factors import SIZES_BY_COUNT
 from submission.features.extraction import extract_features
 from submission.features.extractor import FEATURE_SIZE
 from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.latents.groups import train_groups
 from submission.latents.training import train_vae
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
-from submission.runtime.config import asks_for_groups, load_config, refuse_unfit
+from submission.runtime.config import asks_for
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, mib
@@ -38,8 +40,7 @@ def resource_checks(
         UserError: the configuration is wrong, or the folder does not hold the data set. If none is
             given it may be missing: its official size is taken.
     """
-    load_config(config, bindings)
-    refuse_unfit()
+    load_training(config, bindings)
     device = pick_device("auto")
     known, file = find_file(data or paths.data_folder(), name or paths.dataset_name())
     if file:
@@ -94,7 +95,7 @@ def _hours(count: int, device: torch.device) -> float:
         line = (folder / "losses.csv").read_text().splitlines()[-1]
         step = float(line.rpartition(",")[2]) / 5
     steps = gin.query_parameter("train_vae.epochs") * count / rows
-    if asks_for_groups():  # at most one VAE each, and with fewer than 512 inputs
+    if asks_for(train_groups):  # at most one VAE each, and with fewer than 512 inputs
         steps *= gin.query_parameter("train_groups.groups")
         steps *= gin.query_parameter("train_groups.starts")
     return (extraction * count + step * steps) / 3600

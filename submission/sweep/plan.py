@@ -14,9 +14,10 @@ from submission.data.dataset import Dataset
 from submission.features.extraction import cache_key, extract_features
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.metrics.settings import METRICS, chosen
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
-from submission.runtime.config import find_config, load_config, refuse_unfit
+from submission.runtime.config import find_config
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_text
@@ -70,10 +71,10 @@ def checked(options: SweepOptions) -> SweepOptions:
 def own_copy(config: Path, out: Path) -> Path:
     """Copies a configuration into the sweep's folder, so that a job that begins hours later does
     not read what was edited since."""
-    load_config(config)
+    load_training(config)
     copy = out / config.name
     if copy != config:
-        write_text(copy, config.read_text(encoding="utf-8"))
+        write_text(copy, gin.config_str())  # with what it includes
     return copy
 
 
@@ -91,8 +92,7 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     jobs = []
     for config, seed in itertools.product(options.configs, range(options.seeds)):
         bindings = [*options.bindings, f"train_vae.seed={seed}"]
-        load_config(config, bindings)
-        refuse_unfit()
+        load_training(config, bindings)
         if memory:
             limit = Limit(parse_bytes(memory), source)
             plan(dataset.num_images, limit, device, dataset.mapped_bytes)
@@ -138,7 +138,7 @@ def _environment(options: SweepOptions) -> dict[str, str]:
 
 def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str) -> None:
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
-    load_config(config, options.bindings)
+    load_training(config, options.bindings)
     device = pick_device("auto" if options.gpus else "cpu")
     limit = memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring=True)

@@ -11,7 +11,7 @@ import torch
 from benchmarks import floor
 from benchmarks.__main__ import STAGES, main, measure
 from benchmarks.report import draw, share, table
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 
 SIZES = (2, 2, 2, 2, 2, 2, 2)
 COUNTS = {
@@ -78,7 +78,7 @@ def test_flop_of_an_image_by_hand() -> None:
 
 
 def test_flop_and_bytes_of_a_vae_step_by_hand() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     encoder = 512 * 1024 + 3 * 1024**2 + 2 * 1024 * 16
     decoder = 16 * 1024 + 3 * 1024**2 + 1024 * 512
     # Forwards, the weights' gradients and the inputs' (nobody asks for that of the features).

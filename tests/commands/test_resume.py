@@ -23,8 +23,8 @@ from test_finetune import command, data, finish, settings  # noqa: F401 (data is
 from test_run import Grader, grader  # noqa: F401 (grader is a fixture)
 
 from submission.latents.training import train_vae
+from submission.pipeline.configuration import load_training
 from submission.runtime import signals
-from submission.runtime.config import load_config
 from submission.runtime.files import write_text
 from submission.runtime.paths import PROJECT
 
@@ -270,7 +270,7 @@ def one_thread() -> Iterator[None]:
 def test_a_signal_in_a_step_lets_it_finish(tmp_path: Path, steps: int) -> None:
     """Four steps an epoch, three epochs; SIGTERM comes while a given step computes."""
     rows = torch.from_numpy(np.random.default_rng(0).random((32, 8), dtype=np.float32))
-    load_config(
+    load_training(
         Path("private.gin"),
         ["VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=3",
          "train_vae.batch_size=8"],

@@ -24,7 +24,7 @@ from submission.features.weights import (
 )
 from submission.latents.export import export, load
 from submission.latents.vae import Encoder
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def shipped() -> Extractor:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     return load_extractor(SHIPPED_WEIGHTS)
 
 
@@ -46,7 +46,7 @@ def as_float(images: np.ndarray) -> torch.Tensor:
 
 
 def test_parameter_count_is_that_of_the_paper() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     with torch.device("meta"):
         network = Extractor()
         backbone = vgg19_bn(weights=None).features
@@ -92,7 +92,7 @@ def test_all_zero_rows_stay_zero() -> None:
 
 
 def test_initialisation_is_he_uniform() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     network = Extractor()
     weight = network.aggregation.aggregator[1].weight.detach()  # type: ignore[union-attr, index]
     bound = (6 / 512) ** 0.5  # sqrt(6 / fan_in): uniform He for ReLU
@@ -118,7 +118,7 @@ def test_stage1_regions_by_hand() -> None:
 
 
 def test_stage1_takes_torchvisions_own_file(tmp_path: Path, images: np.ndarray) -> None:
-    load_config(Path("stage1.gin"), ["Extractor.resolution=160"])
+    load_training(Path("stage1.gin"), ["Extractor.resolution=160"])
     torch.manual_seed(0)
     stock = vgg19_bn(weights=None).eval()
     state = {k: v for k, v in stock.state_dict().items() if k.startswith("features.")}
@@ -168,7 +168,7 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", BAD_WEIGHTS)
 def test_a_wrong_weight_file_is_refused(tmp_path: Path, case: str) -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     make, message = BAD_WEIGHTS[case]
     path = tmp_path / SHIPPED_WEIGHTS.name
     make(path)
@@ -185,7 +185,7 @@ def test_a_pickle_that_runs_code_is_not_loaded(tmp_path: Path) -> None:
             return (Path.touch, (Path(tmp_path / "owned"),))  # type: ignore[return-value]
 
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
-    load_config(Path("stage1.gin"))
+    load_training(Path("stage1.gin"))
     with pytest.raises(UserError, match="plain tensors"):
         load_extractor(tmp_path / "evil.pth")
     assert not (tmp_path / "owned").exists()
@@ -222,7 +222,7 @@ def test_interrupted_extraction_equals_an_uninterrupted_one(
 
 def test_exported_file_stands_alone(tmp_path: Path, shipped: Extractor, images: np.ndarray) -> None:
     """Called as the scorer does, from a process that knows nothing of this project."""
-    load_config(Path("public.gin"), ["Encoder.widths=(32,)"])
+    load_training(Path("public.gin"), ["Encoder.widths=(32,)"])
     encoder = Encoder(512, 5).eval()
     path = tmp_path / "representation" / "pytorch_model.pt"
     export(shipped, torch.nn.Sequential(encoder.hidden, encoder.mean), images, path)
@@ -258,7 +258,7 @@ def test_only_torchscript_is_loaded(tmp_path: Path) -> None:
 
 
 def test_folding_changes_nothing_but_rounding() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     torch.manual_seed(0)
     network = Extractor().double().train()
     x = torch.rand(4, 3, 64, 64, dtype=torch.float64)

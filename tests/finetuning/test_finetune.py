@@ -24,17 +24,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import vgg16_bn
 
-from submission.features.extractor import Aggregation, Extractor
-from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.features.extractor import Aggregation
+from submission.features.weights import SHIPPED_WEIGHTS, copy_weights, load_extractor
+from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import Source, batches, file_source, open_source
 from submission.finetuning.network import FACTOR_SIZES, Network, finetuning_loss
-from submission.finetuning.starts import craft_weights, load_start, start_network
-from submission.finetuning.training import finetune
-from submission.finetuning.weights import SHIPPED_HEADS, read_heads, widen, write_weights
+from submission.finetuning.starts import Start, craft_weights, start_network
+from submission.finetuning.training import Settings, finetune
+from submission.finetuning.weights import SHIPPED_HEADS, read_heads, write_weights
 from submission.render import randomize
 from submission.render.rig import COLUMNS, FACTOR_NAMES
 from submission.render.scene import factor_sizes, parameters
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT, WEIGHTS
 
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def paper() -> Iterator[None]:
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     yield
     gin.clear_config()
 
@@ -70,8 +70,8 @@ def paper() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shipped() -> Network:
     """The shipped extractor with new heads; tests that train copy it."""
-    load_config(Path("finetune.gin"))
-    return start_network(str(SHIPPED_WEIGHTS), None, None, seed=0)
+    load_finetuning(Path("finetune.gin"))
+    return start_network(Start(str(SHIPPED_WEIGHTS)), seed=0)
 
 
 def some_images(count: int) -> Source:
@@ -93,15 +93,14 @@ def test_configuration_is_the_papers(paper: None) -> None:
         "finetune.learning_rate": 1e-3, "finetune.backbone_learning_rate": 1e-3,
         "finetune.betas": (0.9, 0.999), "finetune.weight_decay": 0.01, "Network.dropout": 0.1,
         "finetune.schedule": "constant", "finetune.clip_norm": None, "Network.head_scale": 1.0,
-        "finetune.axis_smoothing": 0.0, "finetune.half_size_epochs": 0,
-        "start_network.maps": (64, 128, 256, 512, 512),
+        "finetune.axis_smoothing": 0.0,
     }  # fmt: skip
     assert {key: gin.query_parameter(key) for key in published} == published
 
 
 def test_the_network_starts_he_uniform(paper: None) -> None:
     """Aggregation and heads, as the paper says: uniform within sqrt(6 / fan_in)."""
-    network = start_network("scratch", None, None, seed=3)
+    network = start_network(Start("scratch"), seed=3)
     assert isinstance(network.extractor.aggregation, Aggregation)
     dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout2d)]
     assert dropouts == [0.1] * 3
@@ -131,8 +130,7 @@ def test_loss_by_hand() -> None:
 
 
 def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list[Tensor]:
-    """Section 2.1's network in training mode, from plain operations on named tensors; images
-    halved and the last pool left out."""
+    """Section 2.1's network in training mode, from plain operations on named tensors."""
 
     def normalise(x: Tensor, name: str) -> Tensor:
         mean = x.mean(dim=(0, 2, 3), keepdim=True)
@@ -141,8 +139,6 @@ def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list
         return (x - mean) / torch.sqrt(variance + 1e-5) * scale + shift
 
     x = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
-    x = (x[:, :, ::2] + x[:, :, 1::2]) / 2
-    x = (x[..., ::2] + x[..., 1::2]) / 2
     x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
@@ -153,8 +149,7 @@ def by_hand(images: np.ndarray, p: dict[str, Tensor], head_scale: float) -> list
             x = F.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], padding=1)
             x = normalise(x, f"extractor.features.{layer + 1}").clamp(min=0)
             layer += 3
-        if x.shape[-1] > 2:
-            x = F.max_pool2d(x, 2)
+        x = F.max_pool2d(x, 2)
         layer += 1
     for layer in (1, 5, 9):
         name = "extractor.aggregation.aggregator"
@@ -190,13 +185,12 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     trained = []
     for asked in (True, False):
-        load_config(
-            Path("finetune.gin"), settings(finetune__epochs=1, finetune__half_size_epochs=1)
-        )
+        load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
         network = copy.deepcopy(shipped)
         network.autocast = asked
-        (tmp_path / str(asked)).mkdir()
-        finetune(network, some_images(6), tmp_path / str(asked), CPU, "x", {}, progress=False)
+        out = tmp_path / str(asked)
+        out.mkdir()
+        finetune(network, some_images(6), out, CPU, Settings(), "x", {}, progress=False)
         trained.append(network.state_dict())
     for key, value in trained[0].items():
         assert torch.equal(value, trained[1][key]), key
@@ -205,9 +199,9 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
 def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     """Forward, loss, gradient clipping, and RAdam with decoupled decay (which shows from the
     second step on; the variance is not rectified before the sixth), in float64."""
-    load_config(
+    load_finetuning(
         Path("finetune.gin"),
-        ["finetune.epochs=1", "finetune.half_size_epochs=1", "finetune.batch_size=3",
+        ["finetune.epochs=1", "finetune.batch_size=3",
          "finetune.axis_smoothing=0.8", "Network.bfloat16=False",
          "finetune.learning_rate=0.2", "finetune.backbone_learning_rate=0.1",
          "finetune.clip_norm=2.0", "finetune.weight_decay=0.3", "finetune.schedule='cosine'"],
@@ -243,7 +237,7 @@ def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
             first[name] = 0.9 * first[name] + 0.1 * gradient[name] * 2 / norm
             rate = phase * (0.1 if name.startswith("extractor.features") else 0.2)
             theta[name] = (p * (1 - rate * 0.3) - rate * first[name] / (1 - 0.9**step)).detach()
-    history = finetune(network, source, tmp_path, CPU, "x", {}, progress=False)
+    history = finetune(network, source, tmp_path, CPU, Settings(), "x", {}, progress=False)
     for name, p in network.named_parameters():
         # A convolution's bias before a batch norm has no gradient but rounding.
         torch.testing.assert_close(p.detach(), theta[name], rtol=1e-5, atol=1e-6, msg=name)
@@ -273,7 +267,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
             state[f"module.basenet.slice{number}.{key}"] = value
     state["module.basenet.slice5.1.weight"] = torch.zeros(1024, 512, 3, 3)
     torch.save(state, tmp_path / "craft_mlt_25k.pth")
-    network = start_network("craft", tmp_path / "craft_mlt_25k.pth", None, seed=0)
+    network = start_network(Start("craft", tmp_path / "craft_mlt_25k.pth"), seed=0)
     ours = network.extractor.features.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -287,7 +281,7 @@ def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) 
 def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: None) -> None:
     tensors = {key: value for key, value in load_file(SHIPPED_WEIGHTS).items() if "features" in key}
     torch.save(tensors | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg19_bn-c79401a0.pth")
-    network = start_network(str(tmp_path / "vgg19_bn-c79401a0.pth"), None, None, seed=5)
+    network = start_network(Start(str(tmp_path / "vgg19_bn-c79401a0.pth")), seed=5)
     for key, value in network.extractor.features.state_dict().items():
         if "num_batches" not in key:
             assert torch.equal(value, tensors[f"features.{key}"].float())
@@ -300,7 +294,7 @@ def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: No
 
 def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> None:
     """Read by safetensors, by `load_extractor` and as a start, they give the same logits."""
-    load_config(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
+    load_finetuning(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
     network = copy.deepcopy(shipped).eval()
     network.head_scale = 4.0
     write_weights(network, tmp_path, {"start": "here"})
@@ -311,57 +305,13 @@ def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> Non
     with safe_open(weights, "pt") as file:
         assert file.metadata() == {"start": "here"}
     images = torch.rand(3, 3, 64, 64)
-    restarted = start_network(str(weights), None, heads, seed=9).eval()
+    restarted = start_network(Start(str(weights), heads=heads), seed=9).eval()
     with torch.inference_mode():
         expected = network(images)
         vectors, again = load_extractor(weights)(images), restarted(images)
         for i, (weight, bias) in enumerate(read_heads(heads)):
             torch.testing.assert_close(vectors @ weight.T + bias, expected[i], rtol=0, atol=1e-2)
             torch.testing.assert_close(again[i], expected[i], rtol=0, atol=1e-2)
-
-
-def thin_network(*bindings: str) -> Network:
-    """A thin network whose batch norms differ from map to map, in evaluation mode."""
-    load_config(Path("finetune_cpu.gin"), bindings)
-    network = start_network("scratch", None, None, seed=2)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.3)
-    # Running statistics of real activations: made-up ones would drown what differs in the images.
-    network(torch.rand(16, 3, 64, 64))
-    return network.eval()
-
-
-# Counts that divide VGG19's, and counts that do not (the last: copies of some maps only).
-@pytest.mark.parametrize("maps", ["(16, 48, 96, 192, 256)", "(8, 8, 200, 300, 511)"])
-def test_a_thin_network_is_written_as_a_vgg19_that_computes_the_same(
-    tmp_path: Path, maps: str
-) -> None:
-    network = thin_network(f"start_network.maps={maps}")
-    write_weights(network, tmp_path, {})
-    shapes = {key: value.shape for key, value in load_file(SHIPPED_WEIGHTS).items()}
-    written = {k: v.shape for k, v in load_file(tmp_path / "vgg19_bn_agg.safetensors").items()}
-    assert written == shapes
-    images = torch.rand(5, 3, 64, 64)
-    wide = load_extractor(tmp_path / "vgg19_bn_agg.safetensors")
-    with torch.inference_mode():
-        expected, got = network.extractor(images), wide(images)
-    assert expected.std(dim=0).max() > 0.01, "the images differ"
-    # The file's weights are float16, through 19 layers that nobody trained.
-    assert (got * expected).sum(dim=1).min() > 0.999
-    exact = Extractor().eval()
-    exact.load_state_dict(widen(network.extractor))
-    with torch.inference_mode():
-        # Sums over other numbers of maps round differently, more so without AVX512.
-        torch.testing.assert_close(exact(images), expected, rtol=0, atol=5e-5)
-
-
-def test_all_of_vgg19s_maps_are_written_as_they_are(paper: None, shipped: Network) -> None:
-    state = shipped.extractor.state_dict()
-    for key, value in widen(shipped.extractor).items():
-        assert torch.equal(value, state[key]), key
 
 
 # --- images
@@ -432,10 +382,10 @@ def test_no_strength_gives_the_plain_looks() -> None:
 
 
 def settings(**more: Any) -> list[str]:
-    """A few steps at 32x32 on twelve images of the toy file."""
+    """A few steps on twelve images of the toy file."""
     bound = {
         "file_source.datasets": ("mpi3d_toy",), "file_source.training_share": 0.0094,
-        "file_source.validation_images": 4, "finetune.epochs": 2, "finetune.half_size_epochs": 2,
+        "file_source.validation_images": 4, "finetune.epochs": 2,
         "finetune.batch_size": 6, "finetune.checkpoint_steps": 1, "Network.bfloat16": False,
     } | {key.replace("__", "."): value for key, value in more.items()}  # fmt: skip
     return [f"{key}={value!r}" for key, value in bound.items()]
@@ -493,11 +443,10 @@ def test_two_processes_equal_one_with_averaged_gradients(
 ) -> None:
     """Each half of a batch normalised by itself, dropout 0."""
     bindings = settings(
-        Network__dropout=0.0, finetune__epochs=1, finetune__half_size_epochs=1,
-        finetune__checkpoint_steps=100,
+        Network__dropout=0.0, finetune__epochs=1, finetune__checkpoint_steps=100,
     )  # fmt: skip
     finish(command(data, tmp_path, bindings, torchrun=True))
-    load_config(Path("finetune.gin"), bindings)
+    load_finetuning(Path("finetune.gin"), bindings)
     source = file_source(data)
     network = copy.deepcopy(shipped).train()
     network.autocast = False
@@ -514,7 +463,7 @@ def test_two_processes_equal_one_with_averaged_gradients(
         for half in (0, 1):
             images, factors = source.load(numbers[6 * step : 6 * step + 6][half::2])
             x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-            logits = network(x, half_size=True)
+            logits = network(x)
             truth = torch.from_numpy(factors)
             loss = torch.stack([F.cross_entropy(z, truth[:, i]) for i, z in enumerate(logits)])
             (loss.sum() / 2).backward()
@@ -558,22 +507,20 @@ def test_a_run_that_cannot_go_well_is_refused(
     tmp_path: Path, data: Path, shipped: Network, case: str
 ) -> None:
     bindings, prepare, message = BAD_RUNS[case]
-    load_config(Path("finetune.gin"), bindings)
+    load_finetuning(Path("finetune.gin"), bindings)
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
         finetune(
-            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, "mine", {},
+            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, Settings(), "mine", {},
             progress=False,
         )  # fmt: skip
     assert not (tmp_path / "heads.safetensors").exists()
 
 
 def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
-    load_config(Path("finetune.gin"))
+    load_finetuning(Path("finetune.gin"))
     with pytest.raises(UserError, match="--from craft needs --craft-file"):
-        start_network("craft", None, None, seed=0)
-    with pytest.raises(UserError, match="can start from craft; add --from scratch"):
-        start_network("craft", None, None, seed=0, maps=(8, 8, 8, 8, 8))
+        start_network(Start("craft"), seed=0)
     with pytest.raises(UserError, match="no weight file"):
         craft_weights(tmp_path / "none.pth")
     torch.save({"module.basenet.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.pth")
@@ -582,15 +529,15 @@ def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
     tensors = load_file(SHIPPED_WEIGHTS)
     tensors["aggregator.5.weight"] = torch.zeros(2048, 1024, 1, 1)
     with pytest.raises(UserError, match="another architecture: 'aggregator"):
-        load_start(shipped.extractor, tensors, "a file")
+        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
     del tensors["features.0.weight"]
     with pytest.raises(UserError, match=r"'features\.0\.weight' should be .* and is nothing"):
-        load_start(shipped.extractor, tensors, "a file")
+        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
 
 
 def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
     """Rendered again with another seed they have the same names and numbers."""
-    load_config(Path("finetune.gin"), settings())
+    load_finetuning(Path("finetune.gin"), settings())
     copied = shutil.copytree(data, tmp_path / "data")
     before = file_source(copied)
     assert before.identity == file_source(data).identity
@@ -613,12 +560,12 @@ def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path
 def test_weights_that_were_moved_away_are_written_again(
     tmp_path: Path, data: Path, shipped: Network
 ) -> None:
-    load_config(Path("finetune.gin"), settings(finetune__epochs=1))
+    load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
     source = file_source(data)
 
     def train() -> None:
         network = copy.deepcopy(shipped)
-        finetune(network, source, tmp_path, CPU, "mine", {"a": "b"}, progress=False)
+        finetune(network, source, tmp_path, CPU, Settings(), "mine", {"a": "b"}, progress=False)
 
     train()
     weights = tmp_path / "vgg19_bn_agg.safetensors"
@@ -654,7 +601,8 @@ def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:
 @pytest.mark.parametrize("look", ["real", "realistic", "toy"])
 def test_shipped_weights_reach_what_their_card_states(look: str) -> None:
     """On 1,000 renders of the look, noise of another seed, poses of the whole grid."""
-    from submission.finetuning.probe import read_factors, scores
+    from submission.finetuning.probe import read_factors
+    from submission.finetuning.scores import scores
     from submission.render.stand_in import render_images
 
     card = (WEIGHTS / "README.md").read_text()
@@ -663,7 +611,7 @@ def test_shipped_weights_reach_what_their_card_states(look: str) -> None:
     generator = np.random.default_rng(7)
     factors = np.stack([generator.integers(0, n, 1000) for n in FACTOR_SIZES], axis=1)
     images = render_images(look, factors, seed=7)
-    reached = scores(read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, images, CPU), factors, False)
+    reached = scores(read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, CPU, images), factors, False)
     # Sampling alone moves a share by 3 %.
     for name, percent in zip(FACTOR_NAMES[:5], stated[:5], strict=True):
         assert reached[name]["mean_over_values"] > percent / 100 - 0.04, name

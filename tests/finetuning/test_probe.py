@@ -11,13 +11,8 @@ from safetensors.torch import load_file, save_file
 from submission.commands.probe import add_arguments, run
 from submission.data.dataset import open_file
 from submission.features.weights import SHIPPED_WEIGHTS
-from submission.finetuning import probe
-from submission.finetuning.probe import (
-    axes_as_tilt_and_pan,
-    labelled_frames,
-    labelled_sample,
-    table,
-)
+from submission.finetuning.probe import axes_as_tilt_and_pan, labelled_frames, labelled_sample
+from submission.finetuning.scores import scores, table
 from submission.render.domains import REAL
 from submission.render.rig import FACTOR_NAMES
 from submission.render.scene import factor_sizes
@@ -43,7 +38,7 @@ READ = np.array(
 
 
 def test_figures_by_hand() -> None:
-    result = probe.scores(READ, TRUE, complex_objects=False)
+    result = scores(READ, TRUE, complex_objects=False)
     # Colour 0: two of three right, colour 5: one of one. Three images of four show colour 0.
     assert result["object_color"] == {
         "mean_over_values": pytest.approx((2 / 3 + 1) / 2),
@@ -68,7 +63,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_complex_objects_have_no_colour_and_shape() -> None:
-    result = probe.scores(READ, TRUE, complex_objects=True)
+    result = scores(READ, TRUE, complex_objects=True)
     assert "object_color" not in result
     assert "object_shape" not in result
     assert result["object_size"]["accuracy"] == 0.5
@@ -86,7 +81,7 @@ def test_arm_angle_by_hand() -> None:
         ((30, 39), (9, 0)),
     ]:
         pair = [np.array([[0, 0, 0, 0, 0, *axes]]) for axes in (read, true)]
-        angles.append(probe.scores(pair[0], pair[1], complex_objects=True)["arm"]["median_angle"])
+        angles.append(scores(pair[0], pair[1], complex_objects=True)["arm"]["median_angle"])
     lean = np.radians(19.5 * step + REAL.tilt_zero)
     pan = np.radians(REAL.pan_step)
     chord = 2 * np.sin(lean) * np.sin(pan / 2)
@@ -196,13 +191,13 @@ def test_command_reads_what_the_heads_say(
     command = ["--frames", tmp_path / "frames.npz", "--heads", tmp_path / "heads.safetensors",
                "--picture", tmp_path / "confusion.png", "--device", "cpu"]  # fmt: skip
     run(parser.parse_args([*map(str, command), "--json"]))
-    scores = json.loads(capsys.readouterr().out)["scores"]
-    right = {name: scores[name]["accuracy"] for name in FACTOR_NAMES[:5]}
+    found = json.loads(capsys.readouterr().out)["scores"]
+    right = {name: found[name]["accuracy"] for name in FACTOR_NAMES[:5]}
     assert list(right.values()) == [1, 0.5, 1, 1, 0.5]
-    assert scores["tilt"]["error"] == 1
-    assert scores["pan"]["error"] == 0
+    assert found["tilt"]["error"] == 1
+    assert found["pan"]["error"] == 0
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    lines = table(scores).splitlines()
+    lines = table(found).splitlines()
     assert next(line for line in lines if line.startswith("object_shape")).split()[1:] == [
         "50.0%", "50.0%", "50.0%",
     ]  # fmt: skip

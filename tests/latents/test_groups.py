@@ -12,11 +12,12 @@ from sklearn.metrics import mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.tree import DecisionTreeClassifier
 
-from submission.latents.clusters import gaps, to_heaps
+from submission.latents.clusters import gaps, to_clusters
 from submission.latents.components import dependence, dependent_groups
-from submission.latents.groups import _standardised, told_by_others, train_groups
+from submission.latents.groups import _standardised, train_groups
+from submission.latents.redundancy import explained_by_others
 from submission.latents.training import encode_features
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
 SIZES = (5, 8, 2)  # a factor with five unordered values, one with eight in a row, one with two
@@ -24,7 +25,7 @@ SIZES = (5, 8, 2)  # a factor with five unordered values, one with eight in a ro
 
 @pytest.fixture(autouse=True)
 def _small() -> Iterator[None]:
-    load_config(
+    load_training(
         Path("refined.gin"),
         ["train_groups.components=7", "train_groups.groups=3", "train_vae.epochs=25",
          "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12", "train_groups.starts=1"],
@@ -111,12 +112,12 @@ def test_a_factor_of_two_values_is_drawn_to_two_points(tmp_path: Path) -> None:
     x = features()
     x += 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     found = {}
-    for heaps in (1, 6):
-        (tmp_path / f"{heaps}").mkdir()
+    for clusters in (1, 6):
+        (tmp_path / f"{clusters}").mkdir()
         with gin.unlock_config():
-            gin.bind_parameter("train_groups.heaps", heaps)
-        means = train_groups(x, tmp_path / f"{heaps}", "here", seed=0)
-        found[heaps] = encode_features(means, x).numpy().astype(np.float64)
+            gin.bind_parameter("train_groups.clusters", clusters)
+        means = train_groups(x, tmp_path / f"{clusters}", "here", seed=0)
+        found[clusters] = encode_features(means, x).numpy().astype(np.float64)
     values = factors()
 
     def spread(codes: np.ndarray, factor: int) -> float:
@@ -162,7 +163,7 @@ def test_a_latent_that_the_others_determine_is_left_out(tmp_path: Path) -> None:
     assert found[0.5][:, :3].max(axis=0).min() > 0.95
     assert found[0.5][:, 3].max() < 0.1
     rows = list(csv.DictReader((tmp_path / "0.5" / "groups.csv").open()))
-    told = [float(row["told_by_others"]) for row in rows]
+    told = [float(row["explained_by_others"]) for row in rows]
     assert [row["latent"] == "left out" for row in rows] == [share > 0.5 for share in told]
     assert sorted(row["latent"] for row in rows) == ["0", "1", "2", "left out"]
     assert max(told) > 0.9
@@ -173,22 +174,24 @@ def test_only_as_many_are_left_out_as_tell_nothing_new() -> None:
     one. A copy goes, the original stays, and a constant goes whatever the others are."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(8000, 2))
-    told, kept = told_by_others(np.column_stack([z, z.sum(axis=1)]), 0.5)
+    told, kept = explained_by_others(np.column_stack([z, z.sum(axis=1)]), 0.5)
     assert len(kept) == 2
     assert all((told[i] >= 0.5) == (i not in kept) for i in range(3))
-    told, kept = told_by_others(np.column_stack([z, z[:, 0], np.ones(8000)]), 0.5)
+    told, kept = explained_by_others(np.column_stack([z, z[:, 0], np.ones(8000)]), 0.5)
     assert len(kept) == 2
     assert 1 in kept
     assert 3 not in kept
-    told, kept = told_by_others(np.column_stack([z, z[:, 0]]), 1.0)
+    told, kept = explained_by_others(np.column_stack([z, z[:, 0]]), 1.0)
     assert kept == [0, 1, 2]
 
 
-def test_heaps_are_told_by_the_gaps_between_them() -> None:
+def test_clusters_are_told_by_the_gaps_between_them() -> None:
     rng = np.random.default_rng(0)
 
-    def drawn(*heaps: tuple[float, float]) -> np.ndarray:
-        return np.concatenate([rng.normal(middle, deviation, 5000) for middle, deviation in heaps])
+    def drawn(*clusters: tuple[float, float]) -> np.ndarray:
+        return np.concatenate(
+            [rng.normal(middle, deviation, 5000) for middle, deviation in clusters]
+        )
 
     assert len(gaps(rng.normal(size=10_000))) == 0
     assert len(gaps(rng.uniform(size=10_000))) == 0
@@ -205,7 +208,7 @@ def test_a_value_is_drawn_to_where_a_mixture_expects_it() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(-1, 0.2, 600), rng.normal(0.3, 0.2, 1400)])
     layers = _standardised(
-        to_heaps(values, np.array([-0.4])), torch.from_numpy(values[:, None]).float()
+        to_clusters(values, np.array([-0.4])), torch.from_numpy(values[:, None]).float()
     )
     heap = (values > -0.4).astype(int)
     middles = np.array([values[heap == k].mean() for k in (0, 1)])
@@ -276,7 +279,7 @@ def test_sizes_that_cannot_be_are_refused(
     with pytest.raises(UserError, match=refused):
         train_groups(features(), tmp_path, "here", seed=0)
     with pytest.raises(UserError, match=refused):
-        load_config(Path("refined.gin"), [f"train_groups.{n}={v}" for n, v in sizes.items()])
+        load_training(Path("refined.gin"), [f"train_groups.{n}={v}" for n, v in sizes.items()])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_sizes_that_cannot_be_are_refused(
 def test_what_cannot_be_taken_apart_is_refused(
     tmp_path: Path, bindings: list[str], said: str
 ) -> None:
-    load_config(
+    load_training(
         Path("refined.gin"), ["train_groups.components=7", "train_groups.groups=3", *bindings]
     )
     x = features() - features().mean(dim=0)

@@ -13,8 +13,9 @@ import torch
 from submission.latents import udr
 from submission.latents.seeds import learn
 from submission.latents.training import encode_features, train_vae
+from submission.latents.vae import carries_anything
+from submission.pipeline.configuration import load_training
 from submission.runtime.checkpoint import load_checkpoint, save_checkpoint
-from submission.runtime.config import load_config
 from submission.runtime.errors import FailedTraining
 
 TINY = [
@@ -27,7 +28,7 @@ TINY = [
 
 @pytest.fixture
 def features() -> torch.Tensor:
-    load_config(Path("public.gin"), TINY)
+    load_training(Path("public.gin"), TINY)
     return torch.from_numpy(np.random.default_rng(0).random((128, 8), dtype=np.float32))
 
 
@@ -42,7 +43,7 @@ def test_the_first_by_udr_is_exported_and_told(features: torch.Tensor, tmp_path:
     assert shares == sorted(shares)
     assert shares[-1] == 1
     # It is the model that this seed gives alone.
-    load_config(Path("public.gin"), [*TINY, f"train_vae.seed={seed}"])
+    load_training(Path("public.gin"), [*TINY, f"train_vae.seed={seed}"])
     (tmp_path / "alone").mkdir()
     alone, same, _ = learn(features, tmp_path / "alone", "another run")
     assert same == seed
@@ -100,14 +101,14 @@ def test_a_seed_that_comes_to_nothing_is_left_out(
     def damage(seed: int) -> None:
         """Of a checkpoint after the first of two epochs: the weights diverge in the second."""
         checkpoint = tmp_path / f"seed_{seed}" / "checkpoint.pt"
-        load_config(Path("public.gin"), [*TINY, "train_vae.epochs=1", f"train_vae.seed={seed}"])
+        load_training(Path("public.gin"), [*TINY, "train_vae.epochs=1", f"train_vae.seed={seed}"])
         checkpoint.parent.mkdir()
         train_vae(features, checkpoint.parent, f"a run-{seed}", seed=seed)
         state = load_checkpoint(checkpoint, f"a run-{seed}", torch.device("cpu"))
         assert state is not None
         state["vae"]["encoder.mean.weight"].fill_(torch.inf)
         save_checkpoint(checkpoint, f"a run-{seed}", state)
-        load_config(Path("public.gin"), TINY)
+        load_training(Path("public.gin"), TINY)
 
     damage(6)
     _, seed, trained = learn(features, tmp_path, "a run", seeds=4)
@@ -127,7 +128,7 @@ def test_a_seed_that_comes_to_nothing_is_left_out(
             encode_features(train_vae(features, below, f"a run-{other}").means(), features)
         )
     own = [each.numpy() for each in codes]
-    pairs = udr.ranking(own, [udr.informative(each) for each in own])
+    pairs = udr.ranking(own, [carries_anything(each) for each in own])
     np.testing.assert_allclose(ranked["udr"], udr.scores(pairs), rtol=1e-6)
 
     # What came to nothing does so again, and costs nothing: its checkpoint is not even read, and
@@ -170,7 +171,7 @@ def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> Non
         "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
         "train_groups.redundant=1.0", "train_vae.epochs=8", "train_vae.batch_size=32",
     ]  # fmt: skip
-    load_config(Path("refined.gin"), groups)
+    load_training(Path("refined.gin"), groups)
     sources = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     x = torch.from_numpy(sources @ np.eye(3, 8, dtype=np.float32))
     means, seed, trained = learn(x, tmp_path, "a run", seeds=3)
@@ -180,7 +181,7 @@ def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> Non
     for each in range(3):
         assert (tmp_path / f"seed_{each}" / "groups.csv").exists()
         (tmp_path / f"alone_{each}").mkdir()
-        load_config(Path("refined.gin"), [*groups, f"train_vae.seed={each}"])
+        load_training(Path("refined.gin"), [*groups, f"train_vae.seed={each}"])
         alone, _, _ = learn(x, tmp_path / f"alone_{each}", "alone")
         codes.append(encode_features(alone, x).numpy())
     pairs = udr.ranking(codes, [np.ones(each.shape[1], bool) for each in codes])

@@ -12,7 +12,7 @@ import torch
 
 from submission.latents.training import encode_features, train_vae
 from submission.latents.vae import VAE, beta_at_epoch, elbo_loss
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
 TINY = [
@@ -39,7 +39,7 @@ def features() -> torch.Tensor:
 
 
 def test_loss_by_hand() -> None:
-    load_config(Path("private.gin"))
+    load_training(Path("private.gin"))
     x = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     mu_hat = torch.tensor([[0.5, 1.0], [1.0, 0.2]])
     mu = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
@@ -50,12 +50,12 @@ def test_loss_by_hand() -> None:
     assert error.item() == pytest.approx(0.145)
     assert kl.tolist() == pytest.approx([1.25, 0.5625])
     assert loss.item() == pytest.approx(0.145 + 0.4 / 2 * (1.25 + 0.5625))
-    load_config(Path("stage1.gin"))
+    load_training(Path("stage1.gin"))
     assert elbo_loss(x, mu_hat, mu, log_sigma2, 0.4)[0].item() == pytest.approx(2 * loss.item())
 
 
 def test_beta_by_hand() -> None:
-    load_config(Path("private.gin"))
+    load_training(Path("private.gin"))
     assert [beta_at_epoch(t) for t in (0, 9, 10)] == pytest.approx([0.005] * 3)
     # A third of the way, 23 of 69 epochs, the cosine is 1/2: three quarters of the way to go.
     assert beta_at_epoch(33) == pytest.approx(0.4 - 0.75 * 0.395)
@@ -67,7 +67,7 @@ def test_optimizer_is_radam() -> None:
     """Algorithm 2 of Liu et al. (arXiv 1908.03265) in float64, against what training uses."""
     from submission.latents.training import _optimizer
 
-    load_config(Path("private.gin"), TINY)
+    load_training(Path("private.gin"), TINY)
     vae = VAE(8).double()
     optim = _optimizer("radam", vae, 1e-3, (0.9, 0.999))
     weight = vae.encoder.mean.weight
@@ -102,7 +102,7 @@ def test_optimizer_is_radam() -> None:
 def test_network_is_the_published_one(
     config: str, latents: int, encoder: list[int], decoder: list[int]
 ) -> None:
-    load_config(Path(config))
+    load_training(Path(config))
     with torch.device("meta"):  # shapes without the memory, or the time of orthogonalisation
         vae = VAE(512)
 
@@ -118,7 +118,7 @@ def test_network_is_the_published_one(
 
 
 def test_all_layers_start_orthogonal() -> None:
-    load_config(Path("private.gin"), TINY)
+    load_training(Path("private.gin"), TINY)
     for name, layer in VAE(8).named_modules():
         if isinstance(layer, torch.nn.Linear):
             weight = layer.weight.detach()
@@ -130,7 +130,7 @@ def test_all_layers_start_orthogonal() -> None:
 def test_golden_run(tmp_path: Path, features: torch.Tensor) -> None:
     """Ten seeded steps, one an epoch. Recorded from this code with torch 2.14.1 on x86-64; a
     change here means that training itself has changed."""
-    load_config(Path("private.gin"), TINY)
+    load_training(Path("private.gin"), TINY)
     train_vae(features, tmp_path, "golden", progress=False)
     with open(tmp_path / "losses.csv") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
@@ -152,7 +152,7 @@ GOLDEN = [
 
 
 def test_stopped_training_goes_on_bit_for_bit(tmp_path: Path, features: torch.Tensor) -> None:
-    load_config(Path("private.gin"), TINY)
+    load_training(Path("private.gin"), TINY)
     whole = train_vae(features, tmp_path, "same", progress=False)
 
     class Stop(Exception):
@@ -188,7 +188,7 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
     hidden = np.random.default_rng(2).uniform(-1, 1, (256, 2))
     mixing = np.random.default_rng(3).normal(size=(2, 8))
     rows = torch.from_numpy((1 / (1 + np.exp(-hidden @ mixing))).astype(np.float32))
-    load_config(
+    load_training(
         Path("private.gin"),
         [*TINY, "train_vae.epochs=80", "beta_at_epoch.beta_start=0.0001",
          "beta_at_epoch.beta_end=0.0001", "Encoder.widths=(64,)", "Decoder.widths=(64, 64)"],
@@ -201,7 +201,7 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
 
 
 def test_a_last_batch_of_one_row_is_left_out(tmp_path: Path) -> None:
-    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    load_training(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     rows = torch.from_numpy(np.random.default_rng(0).random((33, 8), dtype=np.float32))
     train_vae(rows, tmp_path, "odd", progress=False)  # batch norm would refuse a batch of one
     with open(tmp_path / "losses.csv") as file:
@@ -211,7 +211,7 @@ def test_a_last_batch_of_one_row_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, features: torch.Tensor) -> None:
-    load_config(Path("private.gin"), TINY)
+    load_training(Path("private.gin"), TINY)
     features[3, 3] = float("inf")
     with pytest.raises(UserError, match="not finite in epoch 1"):
         train_vae(features, tmp_path, "inf", progress=False)
@@ -220,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, features: torch
 def test_a_checkpoint_of_another_run_is_kept_and_refused(
     tmp_path: Path, features: torch.Tensor
 ) -> None:
-    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    load_training(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     train_vae(features, tmp_path, "mine", progress=False)
     kept = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(UserError, match="of another configuration"):
@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_run_is_kept_and_refused(
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, features: torch.Tensor) -> None:
-    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    load_training(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     train_vae(features, tmp_path, "mine", progress=False)
     checkpoint = tmp_path / "checkpoint.pt"
     state = torch.load(checkpoint, weights_only=True)
@@ -240,7 +240,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, features: to
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, features: torch.Tensor) -> None:
-    load_config(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
+    load_training(Path("private.gin"), [*TINY, "train_vae.epochs=1"])
     train_vae(features, tmp_path, "a", progress=False)
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])

@@ -18,8 +18,8 @@ from test_dataset import sparse_official_file
 from submission.data.dataset import open_file
 from submission.features.extraction import open_features
 from submission.latents.training import train_vae
+from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
-from submission.runtime.config import load_config
 from submission.runtime.errors import UserError
 from submission.runtime.limits import Limit, memory_cgroups, memory_limit, parse_bytes
 from submission.runtime.paths import PROJECT
@@ -115,7 +115,7 @@ def test_address_space_limits() -> None:
 def test_the_full_jobs_fit_where_they_should() -> None:
     for config, count, limit in (("public.gin", FULL, 2), ("private.gin", COMPLEX, 3),
                                  ("private.gin", FULL, 3)):  # fmt: skip
-        load_config(Path(config))
+        load_training(Path(config))
         planned = plan(count, Limit(limit * GIB, "test"), CPU)
         assert planned.peak <= limit * GIB
         assert not planned.features_in_memory
@@ -126,7 +126,7 @@ def test_the_full_jobs_fit_where_they_should() -> None:
 
 
 def test_batches_shrink_for_a_lasting_limit_only() -> None:
-    load_config(Path("stage1.gin"))
+    load_training(Path("stage1.gin"))
     assert plan(FULL, Limit(2 * GIB, "test"), CPU).batch_size == 32
     # A row's last bits depend on its batch, and free memory is another when a run is continued.
     with pytest.raises(UserError, match=r"smaller extract_features\.batch_size"):
@@ -134,7 +134,7 @@ def test_batches_shrink_for_a_lasting_limit_only() -> None:
 
 
 def test_mapped_files_take_address_space() -> None:
-    load_config(Path("public.gin"))
+    load_training(Path("public.gin"))
     space = Limit(4 * GIB, "RLIMIT_AS", address_space=True)
     with pytest.raises(UserError, match="needs 15,"):
         plan(FULL, space, CPU, data_bytes=FULL * 12288)
@@ -143,7 +143,7 @@ def test_mapped_files_take_address_space() -> None:
 def test_features_in_memory_and_on_disk_train_the_same_model(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).random((96, 512), dtype=np.float32)
     np.save(tmp_path / "features.npy", rows)
-    load_config(
+    load_training(
         Path("dry_run.gin"),
         ["train_vae.epochs=2", "train_vae.batch_size=32", "Encoder.widths=(16,)"],
     )
@@ -210,7 +210,7 @@ FULL_SIZE = (
 from pathlib import Path
 import torch
 from submission import memory
-from submission.runtime.config import load_config
+from submission.pipeline.configuration import load_training
 from submission.data import open_file
 from submission.features import extract_features, open_features
 from submission.runtime.usage import Stages
@@ -221,7 +221,7 @@ class Tiny(torch.nn.Module):  # in the extractor's place
         return images.mean(dim=(2, 3)).repeat(1, 171)[:, :512] + 0.5
 
 folder, cpu, stages = Path(sys.argv[2]), torch.device("cpu"), Stages()
-load_config(Path("public.gin"), ["train_vae.epochs=1"])
+load_training(Path("public.gin"), ["train_vae.epochs=1"])
 dataset = open_file(folder / "mpi3d_real.npz", "mpi3d_real")
 planned = memory.plan(dataset.num_images, memory.memory_limit(), cpu)
 assert planned.limit.source.startswith("cgroup"), planned.limit

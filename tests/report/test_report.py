@@ -330,7 +330,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     (run / "udr.json").write_text('{"best_seed": 4}')
     (run / "seed_4").mkdir()
     (run / "seed_4" / "groups.csv").write_text(
-        "group,components,start,heaps,told_by_others,latent\n"
+        "group,components,start,clusters,explained_by_others,latent\n"
         "0,1,,1,0.1,0\n2,3,5,3,0.2,1\n10,2,0,1,0.7,left out\n11,4,1,1,,inactive\n"
     )
     head = "epoch,beta,loss,squared_error,kl,active_latents,seconds\n"

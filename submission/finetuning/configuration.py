@@ -1,0 +1,20 @@
+"""What a configuration of finetuning binds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from submission.features.extractor import Extractor
+from submission.finetuning.images import file_source, open_source, rendered_source
+from submission.finetuning.network import Network
+from submission.finetuning.training import Settings
+from submission.runtime.config import load_config
+
+
+def load_finetuning(file: Path, bindings: Sequence[str] = ()) -> None:
+    """Makes a gin file and the command line's bindings the configuration of finetuning.
+
+    Raises:
+        UserError: see load_config.
+    """
+    functions = (Extractor, Network, open_source, Settings)
+    load_config(file, bindings, functions, (file_source, rendered_source))

@@ -1,0 +1,33 @@
+"""A training's curves as TensorBoard event files."""
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+
+class Curves:
+    """Writes `folder`/tensorboard anew, so that it holds this run's rows and no other's: what a
+    killed run wrote may lack the last ones, and the caller has them from its checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        # Imported here because it is slow to import and only a training needs it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, row: dict[str, float], step: int) -> None:
+        """One point on the curve of each name."""
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, step)
+
+    def __enter__(self) -> "Curves":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
