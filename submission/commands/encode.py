@@ -3,15 +3,12 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from submission.commands.options import dataset_of
 from submission.data.dataset import open_file, verify
-from submission.latents.codes import codes_of
+from submission.latents.codes import codes_of, write_codes
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
-from submission.runtime.files import replacing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes `codes` float32 (N, C); `factor_sizes` where the images are a whole grid; `stand_in`,
-    what a rendered file says of itself, where they are of one."""
     if args.images:
         dataset = open_file(args.images, args.images.stem, any_count=True)
     else:
@@ -37,11 +32,5 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--out {args.out} cannot be written: name a file in a folder that exists")
     model = args.model or paths.model_path(paths.run_folder(args.name))
     codes = codes_of(model, dataset, verify(dataset), pick_device(args.device))
-    arrays = {"codes": codes}
-    if dataset.factor_sizes:
-        arrays["factor_sizes"] = np.array(dataset.factor_sizes)
-    if dataset.stand_in:
-        arrays["stand_in"] = np.array(dataset.stand_in)
-    with replacing(args.out) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_codes(codes, dataset, args.out)
     print(f"{args.out}: codes {codes.shape} of {dataset.description}")

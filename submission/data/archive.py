@@ -1,26 +1,118 @@
-"""What an npz file says of itself, read without numpy's trust in it."""
+"""The one form of npz file that is taken: its headers, where its images lie, and reading them.
+
+It is read without numpy's trust in it: a file may be damaged, or made to do damage.
+"""
 
 import io
+import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from submission.data.factors import IMAGE_SHAPE
 from submission.runtime.errors import UserError
 
-# numpy reads headers of at most 10,000 characters; one that claims more must not fill the memory.
-HEADER_BYTES = 12 + 10_000
+IMAGE_BYTES = math.prod(IMAGE_SHAPE)
 
-# `factor_sizes` and `stand_in` are far smaller; what is not was made to fill the memory.
+_IMAGES = "images.npy"
+
+# numpy reads headers of at most 10,000 characters; one that claims more must not fill the memory.
+_HEADER_BYTES = 12 + 10_000
+
+# `factor_sizes` and `stand_in` are far smaller; a larger one was made to fill the memory.
 _SMALL_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What an npz file says of itself.
+
+    `offset` is the byte at which the pixels begin in the file, None if they are compressed;
+    `factor_sizes` and `stand_in` are the arrays of these names, None if they are not there.
+    """
+
+    num_images: int
+    offset: int | None
+    factor_sizes: np.ndarray | None
+    stand_in: np.ndarray | None
+
+
+def read_headers(path: Path) -> Headers:
+    """Reads an npz file's directory, headers and small arrays, not its images.
+
+    Raises:
+        UserError: no file, not an archive, truncated, or no uint8 array `images` of the shape
+            (num_images, 64, 64, 3).
+    """
+    try:
+        if not path.is_file():  # a folder, or a pipe, which would be waited for without end
+            raise UserError(f"no file {path}: check its name")
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path)
+            num_images, header_bytes = _read_images_header(archive, path)
+            own_sizes = _small_array(archive, "factor_sizes", path)
+            stand_in = _small_array(archive, "stand_in", path)
+        offset = None
+        if stored := stored_images(path):
+            offset = stored[0] + header_bytes
+            if stored[1] > path.stat().st_size:
+                raise UserError(broken(path))
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: give this user permission to read it") from error
+    except Exception as error:  # zipfile and numpy raise whatever damaged bytes lead them to
+        raise UserError(broken(path)) from error
+    return Headers(num_images, offset, own_sizes, stand_in)
 
 
 def broken(path: Path) -> str:
     return f"{path} is truncated or corrupt: download (or render) it again"
 
 
-def read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    names = archive.namelist()
+    if _IMAGES not in names:
+        # Names may hold anything, line ends and a terminal's commands too.
+        others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
+        raise UserError(
+            f"{path} holds no array 'images' (but {others}): it is not an MPI3D file, download it "
+            "again"
+        )
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"{path} holds an array twice, and readers differ in which one they take: download "
+            "(or render) it again"
+        )
+    for info in archive.infolist():
+        # Opening compares the name in the directory with the one beside the data: damage must not
+        # cost a stand-in the note that it is one.
+        archive.open(info).close()
+
+
+def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[int, int]:
+    """The number of images, and the bytes of the npy header before their pixels."""
+    with archive.open(_IMAGES) as member:
+        head = io.BytesIO(member.read(_HEADER_BYTES))
+    shape, fortran, dtype = _read_npy_header(head)
+    if dtype != np.uint8:
+        raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
+    if len(shape) != 4 or shape[1:] != IMAGE_SHAPE or shape[0] == 0 or fortran:
+        raise UserError(
+            f"{path}: 'images' has shape {shape}{' in Fortran order' if fortran else ''}, "
+            "it must be (num_images, 64, 64, 3) in C order"
+        )
+    if archive.getinfo(_IMAGES).file_size != head.tell() + math.prod(shape):
+        raise UserError(broken(path))
+    return shape[0], head.tell()
+
+
+def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(member)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(member)
@@ -29,7 +121,7 @@ def read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(member)
 
 
-def small_member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray | None:
+def _small_array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray | None:
     """A small extra array of the file, or None; never a pickle."""
     if f"{key}.npy" not in archive.namelist():
         return None
@@ -39,27 +131,63 @@ def small_member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray |
         if len(content) > _SMALL_BYTES:
             raise ValueError("too large")
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # as in open_file
+    except Exception as error:  # as in read_headers
         raise UserError(
             f"{path}: the array {key!r} cannot be read; download (or render) the file again"
         ) from error
 
 
-def data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Byte at which a member's data begins.
-
-    The directory's copy of the extra field may differ in length from the local one (it does in
-    files that numpy writes), so the local header has to be asked.
-    """
+def stored_images(path: Path) -> tuple[int, int, int] | None:
+    """First byte of the member `images` in the file, the byte after its last, and its CRC-32; None
+    if it is compressed."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(_IMAGES)
+    if info.compress_type != zipfile.ZIP_STORED:
+        return None
+    # The directory's copy of the extra field may differ in length from the local one (it does in
+    # files that numpy writes), so the local header has to be asked.
     with open(path, "rb") as file:
-        return info.header_offset + _local_header_bytes(file, info)
-
-
-def _local_header_bytes(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    file.seek(info.header_offset)
-    header = file.read(30)
+        file.seek(info.header_offset)
+        header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\x03\x04":
         raise zipfile.BadZipFile("no local header")
-    name_bytes = int.from_bytes(header[26:28], "little")
-    extra_bytes = int.from_bytes(header[28:30], "little")
-    return 30 + name_bytes + extra_bytes
+    name_bytes, extra_bytes = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+    begin = info.header_offset + 30 + name_bytes + extra_bytes
+    return begin, begin + info.file_size, info.CRC
+
+
+def read_images(
+    path: Path, offset: int | None, count: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yields `count` images, uint8 (<= batch_size, 64, 64, 3), from the byte `offset` on, or, if
+    that is None, all images of a compressed member.
+
+    Raises:
+        UserError: the file ends early, or the checksum of a compressed member is wrong.
+    """
+    try:
+        with _pixels(path, offset) as file:
+            for begin in range(0, count, batch_size):
+                images = np.empty((min(batch_size, count - begin), *IMAGE_SHAPE), np.uint8)
+                if file.readinto(images.data) < images.nbytes:
+                    raise EOFError
+                yield images
+            if offset is None:
+                file.read(1)  # the checksum is compared when the member's end is reached
+    except Exception as error:  # zipfile raises whatever its decompressors raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(broken(path)) from error
+
+
+@contextmanager
+def _pixels(path: Path, offset: int | None) -> Iterator[Any]:
+    if offset is None:
+        with zipfile.ZipFile(path) as archive, archive.open(_IMAGES) as member:
+            _read_npy_header(member)
+            yield member
+    else:
+        # Not mapped: a file that is cut short while it is mapped kills who touches it (SIGBUS).
+        with open(path, "rb") as file:
+            file.seek(offset)
+            yield file

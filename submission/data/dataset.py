@@ -6,9 +6,7 @@ reads it has less memory than that, so nothing in this project ever holds the wh
 """
 
 import hashlib
-import io
 import math
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from submission.data.archive import HEADER_BYTES, broken, data_offset, read_npy_header, small_member
+from submission.data.archive import IMAGE_BYTES, broken, read_headers, read_images, stored_images
 from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
@@ -49,8 +48,8 @@ class Dataset:
         num_images: number of images, the product of factor_sizes.
         factor_sizes: values per factor, in the order of FACTOR_NAMES.
         stand_in: None for a file that does not say it was rendered, else what it says of itself.
-        offset: byte at which a stored (uncompressed) array begins in the file; None if the
-            member is compressed and can only be streamed.
+        offset: byte at which the images begin in the file; None if they are compressed and can
+            only be streamed.
     """
 
     name: str
@@ -69,9 +68,8 @@ class Dataset:
 
     @property
     def mapped_bytes(self) -> int:
-        """Address space that its images take while they are mapped; 0 if they can only be
-        streamed."""
-        return self.num_images * math.prod(IMAGE_SHAPE) if self.offset is not None else 0
+        """Address space of its images while they are mapped; 0 if they can only be streamed."""
+        return self.num_images * IMAGE_BYTES if self.offset is not None else 0
 
     def array(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """The images as a read-only memory map, uint8 (num_images, 64, 64, 3).
@@ -97,38 +95,32 @@ class Dataset:
         Raises:
             UserError: the file ends early or its checksum is wrong.
         """
-        if self.offset is None:
-            yield from self._streamed(batch_size, start)
+        if self.offset is not None:
+            begin = self.offset + start * IMAGE_BYTES
+            yield from read_images(self.path, begin, self.num_images - start, batch_size)
             return
-        # Not mapped: a file that is cut short while it is mapped kills whoever touches it (SIGBUS).
-        image_bytes = math.prod(IMAGE_SHAPE)
-        with open(self.path, "rb") as file:
-            file.seek(self.offset + start * image_bytes)
-            for begin in range(start, self.num_images, batch_size):
-                count = min(batch_size, self.num_images - begin)
-                pixels = np.fromfile(file, np.uint8, count * image_bytes)
-                if len(pixels) < count * image_bytes:
-                    raise UserError(broken(self.path))
-                yield pixels.reshape(count, *IMAGE_SHAPE)
+        for images in read_images(self.path, None, self.num_images, batch_size):
+            if start < len(images):
+                yield images[start:]
+            start = max(start - len(images), 0)
 
-    def _streamed(self, batch_size: int, start: int) -> Iterator[np.ndarray]:
-        image_bytes = int(np.prod(IMAGE_SHAPE))
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open("images.npy") as member:
-                read_npy_header(member)
-                for begin in range(0, self.num_images, batch_size):
-                    count = min(batch_size, self.num_images - begin)
-                    raw = member.read(count * image_bytes)
-                    if len(raw) < count * image_bytes:
-                        raise EOFError
-                    skipped = min(max(start - begin, 0), count)
-                    if skipped < count:
-                        images = np.frombuffer(raw, np.uint8).reshape(count, *IMAGE_SHAPE)
-                        yield images[skipped:]
-                # The checksum is compared when the member's end is reached.
-                member.read(1)
-        except Exception as error:  # zipfile raises whatever its decompressors raise
-            raise UserError(broken(self.path)) from error
+    def images_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read through for them.
+
+        Raises:
+            UserError: as batches.
+        """
+        if self.offset is not None:
+            return np.array(self.array()[rows])
+        found, begin = [], 0
+        for images in self.batches(1024):
+            found.append(images[rows[(rows >= begin) & (rows < begin + len(images))] - begin])
+            begin += len(images)
+        return np.concatenate(found)
+
+    def factors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The factors' values (n, 7) of the images in these rows, counted from 0."""
+        return np.stack(np.unravel_index(rows, self.factor_sizes), axis=1).astype(np.int64)
 
     def first(self, count: int) -> np.ndarray:
         """The first `count` images, uint8 (count, 64, 64, 3)."""
@@ -172,68 +164,21 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
     """Reads an npz file's directory and headers (not its images) and checks them.
 
     Args:
-        path: the npz file. name: what the data set is called.
+        path: the npz file.
+        name: what the data set is called.
         any_count: take any number of images; if no grid explains it, factor_sizes is empty.
 
     Raises:
-        UserError: not a zip file, truncated, no `images`, wrong dtype or shape, or a number of
-            images that neither the file's own `factor_sizes` nor the official sizes explain.
+        UserError: not an archive of the official form (read_headers), or a number of images that
+            neither the file's own `factor_sizes` nor the official sizes explain.
     """
-    try:
-        if not path.is_file():  # a folder, or a pipe, which would be waited for without end
-            raise UserError(f"no file {path}: check its name")
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist()]
-            if "images.npy" not in names:
-                # Names may hold anything, line ends and a terminal's commands too.
-                others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
-                raise UserError(
-                    f"{path} holds no array 'images' (but {others}): it is not an MPI3D file, "
-                    "download it again"
-                )
-            if len(set(names)) < len(names):
-                raise UserError(
-                    f"{path} holds an array twice, and readers differ in which one they take: "
-                    "download (or render) it again"
-                )
-            for info in archive.infolist():
-                # Compares the name in the directory with the one beside the data: a damaged one
-                # must not lose a stand-in the note that it is one.
-                archive.open(info).close()
-            info = archive.getinfo("images.npy")
-            with archive.open(info) as member:
-                head = io.BytesIO(member.read(HEADER_BYTES))
-                shape, fortran, dtype = read_npy_header(head)
-                header_bytes = head.tell()
-            if dtype != np.uint8:
-                raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
-            if len(shape) != 4 or shape[1:] != IMAGE_SHAPE or shape[0] == 0 or fortran:
-                raise UserError(
-                    f"{path}: 'images' has shape {shape}{' in Fortran order' if fortran else ''}, "
-                    "it must be (num_images, 64, 64, 3) in C order"
-                )
-            expected = header_bytes + math.prod(shape)
-            if info.file_size != expected:
-                raise UserError(broken(path))
-            own_sizes = small_member(archive, "factor_sizes", path)
-            stand_in = small_member(archive, "stand_in", path)
-        offset = None
-        if info.compress_type == zipfile.ZIP_STORED:
-            offset = data_offset(path, info) + header_bytes
-            if offset - header_bytes + info.file_size > path.stat().st_size:
-                raise UserError(broken(path))
-    except UserError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read: give this user permission to read it") from error
-    except Exception as error:  # zipfile and numpy raise whatever damaged bytes lead them to
-        raise UserError(broken(path)) from error
-    if any_count and own_sizes is None and shape[0] not in SIZES_BY_COUNT:
-        sizes: tuple[int, ...] = ()
-    else:
-        sizes = _factor_sizes(own_sizes, shape[0], path)
-    return Dataset(name, path, shape[0], sizes, str(stand_in) if stand_in is not None else None,
-                   offset)  # fmt: skip
+    found = read_headers(path)
+    count, stand_in = found.num_images, found.stand_in
+    sizes: tuple[int, ...] = ()
+    if not any_count or found.factor_sizes is not None or count in SIZES_BY_COUNT:
+        sizes = _factor_sizes(found.factor_sizes, count, path)
+    note = str(stand_in) if stand_in is not None else None
+    return Dataset(name, path, count, sizes, note, found.offset)
 
 
 def verify(dataset: Dataset, progress: bool = True) -> str:
@@ -246,33 +191,24 @@ def verify(dataset: Dataset, progress: bool = True) -> str:
         UserError: the checksum inside the file does not fit the images.
     """
     md5 = hashlib.md5(usedforsecurity=False)
-    crc = 0
-    with zipfile.ZipFile(dataset.path) as archive:
-        info = archive.getinfo("images.npy")
-    begin = end = -1
-    if dataset.offset is not None:
-        begin = data_offset(dataset.path, info)
-        end = begin + info.file_size
-    total = dataset.path.stat().st_size
-    with (
-        open(dataset.path, "rb") as file,
-        progress_bar(
-            total=total,
-            unit="B",
-            unit_scale=True,
-            desc="checking the file",
-            disable=not progress,
-            delay=2,
-        ) as bar,  # fmt: skip
-    ):
-        position = 0
+    position = crc = 0
+    first, last, expected = stored_images(dataset.path) or (0, 0, 0)
+    bar = progress_bar(
+        total=dataset.path.stat().st_size,
+        unit="B",
+        unit_scale=True,
+        desc="checking the file",
+        disable=not progress,
+        delay=2,
+    )
+    with open(dataset.path, "rb") as file, bar:
         while chunk := file.read(1 << 22):
             md5.update(chunk)
-            inside = memoryview(chunk)[max(begin - position, 0) : max(end - position, 0)]
+            inside = memoryview(chunk)[max(first - position, 0) : max(last - position, 0)]
             crc = zlib.crc32(inside, crc)
             position += len(chunk)
             bar.update(len(chunk))
-    if dataset.offset is not None and crc != info.CRC:
+    if crc != expected:
         raise UserError(broken(dataset.path))
     return md5.hexdigest()
 

@@ -24,7 +24,10 @@ from submission.runtime.device import fast_cpu
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked
 from submission.runtime.kinds import Count
+from submission.runtime.limits import mib
 from submission.runtime.progress import progress_bar
+
+_ROW_BYTES = FEATURE_SIZE * 4
 
 
 def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
@@ -44,8 +47,8 @@ def extract_features(
 ) -> None:
     """Writes the features of all images to `path` (npy, float32 (num_images, 512)).
 
-    Killed at any moment it goes on from its last whole batch when it is called again; SIGTERM and
-    Ctrl-C wait for the end of a batch. A finished file is left alone.
+    Killed at any moment, the next call goes on from the last whole batch; SIGTERM and Ctrl-C wait
+    for the end of a batch. A finished file is left alone.
 
     Args:
         dataset: the images.
@@ -60,33 +63,16 @@ def extract_features(
         Stopped: a signal came; what was computed is in `<path>.part`.
     """
     part = path.with_suffix(".part")
-    row_bytes = FEATURE_SIZE * 4
     header = _npy_header((dataset.num_images, FEATURE_SIZE))
     if path.exists():
-        if path.stat().st_size != len(header) + dataset.num_images * row_bytes:
+        if path.stat().st_size != len(header) + dataset.num_images * _ROW_BYTES:
             raise UserError(f"{path} is damaged: delete it, and the features are extracted again")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")), open(part, "a+b", buffering=0) as file:
-        have = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if file.read(len(header)) != header:
-            file.truncate(0)
-            _write(file, header)
-            have = len(header)
-        # Whole batches only: the last bits of a row depend on the batch it was computed in, and a
-        # resumed extraction must equal an uninterrupted one.
-        batches_done = (have - len(header)) // (row_bytes * batch_size)
-        done = min(batches_done * batch_size, dataset.num_images)
-        file.truncate(len(header) + done * row_bytes)
-        needed = (dataset.num_images - done) * row_bytes
-        free = shutil.disk_usage(path.parent).free
-        if free < needed:
-            raise UserError(
-                f"the features need {needed / 2**20:,.0f} MiB in {path.parent} and "
-                f"{free / 2**20:,.0f} MiB are free: free some, or name another folder in "
-                "SUBMISSION_CACHE"
-            )
+        done = min(_whole_batches(file, header, batch_size) * batch_size, dataset.num_images)
+        file.truncate(len(header) + done * _ROW_BYTES)
+        _refuse_full_disk(path.parent, (dataset.num_images - done) * _ROW_BYTES)
         network = extractor.to(device).to(memory_format=torch.channels_last)
         bar = progress_bar(
             total=dataset.num_images,
@@ -111,10 +97,34 @@ def extract_features(
         os.replace(part, path)
 
 
+def _whole_batches(file: FileIO, header: bytes, batch_size: int) -> int:
+    """How many batches an unfinished file holds; one of another header is begun anew.
+
+    A part of a batch does not count: the last bits of a row depend on the batch it was computed in,
+    and a resumed extraction must equal an uninterrupted one.
+    """
+    have = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(len(header)) != header:
+        file.truncate(0)
+        _write(file, header)
+        return 0
+    return (have - len(header)) // (_ROW_BYTES * batch_size)
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"the features need {mib(needed)} in {folder} and {mib(free)} are free: free some, or "
+            "name another folder in SUBMISSION_CACHE"
+        )
+
+
 def _write(file: FileIO, rows: bytes) -> None:
     left = memoryview(rows)
     try:
-        while left:  # a disk that is nearly full takes a part
+        while left:  # a nearly full disk takes only a part at a time
             left = left[file.write(left) :]
     except OSError as error:
         raise UserError(
@@ -132,15 +142,14 @@ def open_features(path: Path, device: torch.device, in_memory: bool = False) -> 
     """The features as a float32 tensor (num_images, 512).
 
     On a GPU all of it (2.1 GB for a million images) goes to the device once, so that no step waits
-    for the bus. On the CPU it is read into memory if `in_memory`; else the file stays on disk and
-    is mapped: the system reads what is touched and may drop it again.
+    for the bus. On the CPU it is read into memory if `in_memory`, else mapped: the system reads the
+    pages that are touched and may drop them again.
     """
     if in_memory and device.type == "cpu":
         return torch.from_numpy(np.load(path, allow_pickle=False))
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     if device.type == "cpu":
-        # Rows are asked for in random order, and a row is half a page: reading ahead, 128 kB at
-        # each touch, would be nearly all for nothing.
+        # Rows of half a page in random order: reading 128 kB ahead at each would be wasted.
         mapped._mmap.madvise(mmap.MADV_RANDOM)
     features = torch.from_numpy(mapped)
     return features if device.type == "cpu" else features.to(device)

@@ -1,7 +1,6 @@
 """Weight files: checked, read without a pickle, and made into an extractor."""
 
 import copy
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from submission.features.extractor import Aggregation, Extractor
 from submission.runtime.errors import UserError
+from submission.runtime.files import sha256
 from submission.runtime.paths import WEIGHTS
 
 SHIPPED_WEIGHTS = WEIGHTS / "vgg19_bn_agg.safetensors"
@@ -101,7 +101,7 @@ def _is_plain(value: object) -> bool:
 
 
 def check_sha256(path: Path) -> str:
-    """The file's SHA-256; if SHA256SUMS beside it (`sha256sum` format) lists it, they must agree.
+    """A weight file's SHA-256, compared with SHA256SUMS beside it (`sha256sum` format) if listed.
 
     Raises:
         UserError: a git-lfs pointer, or a digest other than the recorded one.
@@ -109,8 +109,7 @@ def check_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         if file.read(43).startswith(b"version https://git-lfs.github.com/spec"):
             raise UserError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(path)
     sums = path.parent / "SHA256SUMS"
     if sums.is_file():
         for line in sums.read_text(errors="replace").splitlines():

@@ -167,7 +167,7 @@ def labels(dataset: Dataset, rows: Numbers, values: tuple[int, ...] = FACTOR_SIZ
             f"{dataset.path} has the grid {sizes}, the heads read {values}: use today's release "
             "of the data set"
         )
-    factors = np.stack(np.unravel_index(rows, sizes), axis=1).astype(np.int64)
+    factors = dataset.factors(rows)
     for axis in AXES:
         if sizes[axis] > 1:
             factors[:, axis] = axis_indices(sizes[axis])[factors[:, axis]]

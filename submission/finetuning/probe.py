@@ -6,7 +6,7 @@ columns are tilt and pan, in this order, as in all of this project.
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,18 +177,7 @@ def labelled_sample(dataset: Dataset, count: int) -> tuple[Images, Numbers]:
     sizes = COMPLEX_SIZES if dataset.name == "mpi3d_real_complex" else FACTOR_SIZES
     count = min(count, dataset.num_images)
     rows = np.sort(np.random.default_rng(0).choice(dataset.num_images, count, replace=False))
-    if dataset.offset is not None:
-        images = np.array(dataset.array()[rows])
-    else:
-        images = np.concatenate(list(_picked(dataset, rows)))
-    return images, labels(dataset, rows, sizes)
-
-
-def _picked(dataset: Dataset, rows: Numbers) -> Iterator[np.ndarray]:
-    begin = 0
-    for images in dataset.batches(4096):
-        yield images[rows[(rows >= begin) & (rows < begin + len(images))] - begin]
-        begin += len(images)
+    return dataset.images_at(rows), labels(dataset, rows, sizes)
 
 
 def axes_as_tilt_and_pan(dataset: Dataset, read: Numbers, true: Numbers) -> tuple[Numbers, str]:

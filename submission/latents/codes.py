@@ -1,4 +1,4 @@
-"""Codes: what an exported model makes of images, kept in the cache."""
+"""Codes: an exported model's latent means of all images, kept in the cache."""
 
 import contextlib
 import logging
@@ -12,15 +12,13 @@ from torch import Tensor
 
 from submission.data.dataset import Dataset
 from submission.features.extraction import to_float
-from submission.features.weights import check_sha256
 from submission.latents.export import load
 from submission.runtime import paths
 from submission.runtime.errors import UserError
-from submission.runtime.files import replacing
+from submission.runtime.files import replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
 
 BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 
@@ -28,8 +26,8 @@ BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device) -> np.ndarray:
     """The latent codes of all images, float32 (num_images, C), in data-set order.
 
-    They are computed once per exported file and data set (`data_md5` as verify() says) and kept in
-    the cache; training leaves there what it has at hand (`keep_codes`).
+    They are computed once per exported file and data set (`data_md5` from verify()) and kept in the
+    cache; training leaves its own there (`keep_codes`).
 
     Raises:
         UserError: no model, or codes that are not finite or not (num_images, C).
@@ -45,8 +43,8 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
             parts.append(call_model(module, to_float(images, device), str(model)))
             if parts[0].shape[1] != parts[-1].shape[1]:
                 raise UserError(
-                    f"{model} answers now {parts[0].shape[1]} and now {parts[-1].shape[1]} "
-                    "latents: export it again"
+                    f"{model} answers {parts[0].shape[1]} latents, then {parts[-1].shape[1]}: "
+                    "export it again"
                 )
             bar.update(len(images))
     codes = np.concatenate(parts)
@@ -57,7 +55,7 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
 def call_model(
     module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
 ) -> np.ndarray:
-    """What an exported model makes of float images (N, 3, 64, 64): float32 (N, C) on the CPU.
+    """An exported model's codes of float images (N, 3, 64, 64): float32 (N, C) on the CPU.
 
     Raises:
         UserError: it does not take them, or answers something else or values that are not finite.
@@ -86,7 +84,7 @@ def call_model(
 
 
 def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
-    """Codes from the cache; a damaged file is as good as none."""
+    """Codes from the cache; None if there are none or the file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
         codes = np.load(cached, allow_pickle=False)
         if codes.dtype == np.float32 and codes.ndim == 2 and len(codes) == num_images:
@@ -98,11 +96,23 @@ def cached_codes(model: Path, data_md5: str) -> Path:
     """Where the cache keeps the codes of one exported file on one data file."""
     if not model.is_file():
         raise UserError(f"no exported model {model}: run `python -m submission train` first")
-    return paths.cache_folder() / "codes" / f"{check_sha256(model)[:16]}-{data_md5[:16]}.npy"
+    return paths.cache_folder() / "codes" / f"{sha256(model)[:16]}-{data_md5[:16]}.npy"
 
 
 def keep_codes(codes: np.ndarray, cached: Path) -> None:
-    """Writes codes to their place in the cache, beside and renamed."""
+    """Writes codes to their place in the cache."""
     cached.parent.mkdir(parents=True, exist_ok=True)
     with replacing(cached) as file:
         np.save(file, codes, allow_pickle=False)
+
+
+def write_codes(codes: np.ndarray, dataset: Dataset, path: Path) -> None:
+    """Writes an npz file: `codes`; `factor_sizes` if the images are a whole grid; `stand_in`, what
+    a rendered file says of itself."""
+    arrays = {"codes": codes}
+    if dataset.factor_sizes:
+        arrays["factor_sizes"] = np.array(dataset.factor_sizes)
+    if dataset.stand_in:
+        arrays["stand_in"] = np.array(dataset.stand_in)
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)

@@ -1,6 +1,5 @@
 """Image -> latent means, as one TorchScript file that any scorer can call."""
 
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from submission.features.extraction import to_float
 from submission.features.extractor import Extractor
 from submission.runtime.errors import UserError
+from submission.runtime.files import replacing
 
 
 class Representation(nn.Module):
@@ -32,12 +33,12 @@ class Representation(nn.Module):
 
 
 def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Path) -> None:
-    """Writes the TorchScript file and verifies it by loading it afresh.
+    """Writes the TorchScript file, loads it afresh and compares its output.
 
     Args:
         extractor: as loaded. means: trained, features (N, 512) -> (N, C). On any device; they are
             moved to the CPU.
-        images: a few real ones, uint8 (N, 64, 64, 3), to compare the file's output on.
+        images: a few of the data set, uint8 (N, 64, 64, 3), to compare the output on.
         path: the final name; it appears only after the comparison.
 
     Raises:
@@ -45,35 +46,30 @@ def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Pat
             in memory say; or the disk is full.
     """
     module = Representation(extractor, means).to("cpu").eval()
-    beside = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
     with _torchscript():
         script = torch.jit.script(module)
-    try:
-        _save(script, beside)
-        with torch.inference_mode():
-            expected = module(batch)
-            loaded = load(beside)
-            # The scorer calls with batches of 16 and 64, so of any size.
-            got = (
-                torch.cat([loaded(batch[:1]), loaded(batch[1:])])
-                if len(batch) > 1
-                else loaded(batch)
-            )
-        if got.shape != expected.shape or got.ndim != 2 or not torch.isfinite(got).all():
-            raise UserError(f"the exported model answers {tuple(got.shape)} or non-finite values")
-        # Batch sizes change the order of float32 sums, hence not exactly equal.
-        if not torch.allclose(got, expected, rtol=1e-3, atol=1e-3):
-            worst = float((got - expected).abs().max())
-            raise UserError(f"the exported model differs from the trained one by {worst:.2g}")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        written = Path(file.name)
+        _save(script, written)
+        _compare(load(written), module, to_float(images, torch.device("cpu")))
+
+
+@torch.inference_mode()
+def _compare(loaded: nn.Module, module: nn.Module, batch: Tensor) -> None:
+    expected = module(batch)
+    # The scorer calls with batches of 16 and 64, so of any size.
+    got = torch.cat([loaded(part) for part in (batch[:1], batch[1:]) if len(part)])
+    if got.shape != expected.shape or got.ndim != 2 or not torch.isfinite(got).all():
+        raise UserError(f"the exported model answers {tuple(got.shape)} or non-finite values")
+    # Batch sizes change the order of float32 sums, hence not exactly equal.
+    if not torch.allclose(got, expected, rtol=1e-3, atol=1e-3):
+        worst = float((got - expected).abs().max())
+        raise UserError(f"the exported model differs from the trained one by {worst:.2g}")
 
 
 def _save(script: torch.jit.ScriptModule, path: Path) -> None:
-    # torch's writer ends the process where the disk fills up, so the room is asked for before.
+    # torch's writer ends the process when the disk is full, so look for room before.
     tensors = [*script.parameters(), *script.buffers()]
     needed = sum(each.numel() * each.element_size() for each in tensors) + 2**20
     if shutil.disk_usage(path.parent).free < needed:
@@ -105,8 +101,7 @@ def load(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
 
 @contextmanager
 def _torchscript() -> Iterator[None]:
-    """TorchScript is what the challenge's scorer loads; that torch would rather see another format
-    is no news to the user."""
+    """Silences torch's advice to use another format: the challenge's scorer loads TorchScript."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
         yield

@@ -1,8 +1,8 @@
 """Unsupervised Disentanglement Ranking (Duan et al., arXiv 1905.12614): which of several trained
-models disentangles best, judged without a label.
+models disentangles best, judged without labels.
 
-Disentangled models are alike, up to the order and the signs of their latents; entangled ones are
-each entangled in its own way. So a model is as good as its latents agree with the others'.
+Disentangled models are alike up to the order and the signs of their latents; entangled ones differ
+from each other. So a model is judged by how well its latents agree with those of the others.
 """
 
 import warnings
@@ -23,7 +23,9 @@ def similarity(
     Returns:
         R (C1, C2) in 0..1; 0 where a latent is constant.
     """
-    from scipy.stats import rankdata  # here: 35 MiB that a run of one seed does without
+    # Imported here for its 35 MiB, which a run of one seed does without. SciPy's spearmanr would
+    # also correlate latents of one model, and give NaN and a warning for a constant one.
+    from scipy.stats import rankdata
 
     ranks = [rankdata(codes, axis=0) for codes in (first, second)]
     ranks = [r - r.mean(axis=0) for r in ranks]
@@ -43,9 +45,9 @@ def agreement(
         1/(d_a + d_b) (sum_b r_b^2 I(b) / sum_a R(a, b) + sum_a r_a^2 I(a) / sum_b R(a, b))
 
     with r_b = max_a R(a, b), r_a = max_b R(a, b), I whether a latent is informative and d how many
-    are; as in the authors' code the sums are over informative latents alone (theirs then averages
-    the two sums' means, which is another number where d_a and d_b differ). 1 where each of one
-    resembles exactly one of the other; 0 where a model has none.
+    are. As in the authors' code the sums are over informative latents alone (theirs then averages
+    the two sums' means, which is another number where d_a and d_b differ). It is 1 if each latent
+    of one model resembles exactly one of the other, and 0 if a model has no informative latent.
     """
     r = r[informative_a][:, informative_b]
     if r.size == 0:
@@ -83,29 +85,29 @@ def scores(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000) -> float:
-    """Share of draws in which the best model stays the best, its and the others' judges (the other
-    models) drawn anew with replacement. The best was picked on these very agreements, so this is
-    far above 1/models for models that differ by nothing but chance: see by_chance."""
+    """Share of bootstrap draws in which the best model stays the best: the models that each one is
+    compared with are drawn with replacement. The best was picked on these very agreements, so this
+    is far above 1/models also for models that differ only by chance: see by_chance."""
     count = len(pairs)
     best = int(np.argmax(scores(pairs)))
-    judges = np.random.default_rng(seed).integers(count, size=(draws, count))
+    drawn = np.random.default_rng(seed).integers(count, size=(draws, count))
     with warnings.catch_warnings():
-        # No median where all judges drawn are the model itself.
+        # There is no median if a model is compared with nothing but itself.
         warnings.simplefilter("ignore", RuntimeWarning)
-        drawn = np.nanmedian(pairs[:, judges], axis=2)  # (count, draws)
-    leading = drawn == np.nanmax(drawn, axis=0)
+        medians = np.nanmedian(pairs[:, drawn], axis=2)  # (count, draws)
+    leading = medians == np.nanmax(medians, axis=0)
     return float((leading[best] / leading.sum(axis=0)).mean())
 
 
-def by_chance(pairs: npt.NDArray[np.float64], seed: int = 0, deals: int = 100) -> list[float]:
-    """The confidences that the same agreements give when they are dealt to the pairs of
-    models at random, so that no model is better than another."""
+def by_chance(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 100) -> list[float]:
+    """The confidences under the null hypothesis that no model is better than another: the same
+    agreements, permuted over the pairs of models."""
     generator = np.random.default_rng(seed)
     above = np.triu_indices(len(pairs), 1)
     found = []
-    for _ in range(deals):
-        dealt = np.full_like(pairs, np.nan)
-        dealt[above] = generator.permutation(pairs[above])
-        dealt.T[above] = dealt[above]
-        found.append(confidence(dealt, seed, draws=200))
+    for _ in range(draws):
+        permuted = np.full_like(pairs, np.nan)
+        permuted[above] = generator.permutation(pairs[above])
+        permuted.T[above] = permuted[above]
+        found.append(confidence(permuted, seed, draws=200))
     return found

@@ -3,7 +3,7 @@
 The library's metrics draw factors, ask a `GroundTruthData` for the observations and hand these
 to a representation function. `GridRepresentations` answers with precomputed representations, so
 that no image passes through a network; `GridImages` is the stock route over the images. Both
-leave the random draws alone and give the same scores.
+make the library's own random draws and give the same scores.
 """
 
 import math
@@ -39,16 +39,16 @@ def score(
         workers: processes for the DCI fits (default: one per core); the scores do not depend on it.
 
     Returns:
-        For each metric's name every number the library returns; `headline`, the reported number
+        Under each metric's name every number the library returns; `headline`, the reported number
         of each metric; `seconds` of each; `settings`, as bound; `counts`, "official" where these
-        are the server's settings and "quick" otherwise. `num_active_dims` is what the library
-        makes of it: the number of all latents (FactorVAE), the sum of all codes (IRS).
+        are the server's settings and "quick" otherwise. The library's `num_active_dims` is not
+        what its name says: it is the number of all latents (FactorVAE), the sum of all codes (IRS).
 
     Raises:
         UserError: fewer than one worker, or a metric gives NaN or a number out of its range. IRS
-            does so on latents constant at another value than zero: in float32 their rounded mean
-            can leave them a variance above 0, so that the library keeps them, and a largest
-            deviation of 0 or next to it, by which it then divides.
+            does so on latents constant at another value than zero: the rounding of their float32
+            mean can give them a variance above 0, so that the library keeps them and divides by
+            their largest deviation, which is 0 or a rounding error.
     """
     if workers is None:
         workers = joblib.cpu_count()
@@ -63,14 +63,14 @@ def score(
     settings = bound_settings()
     counts = "official" if settings == OFFICIAL else "quick"
     result: Result = {"headline": {}, "seconds": {}, "settings": settings, "counts": counts}
-    # DCI last: it takes nearly all of the time, and another metric's failure need not wait for it.
+    # DCI last: it takes nearly all of the time, and other metrics' errors should come first.
     order = sorted(metrics, key=lambda metric: metric == "dci")
     for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
         bar.set_postfix_str(metric, refresh=False)
         start = time.perf_counter()
         random_state = np.random.RandomState(0)
         with warnings.catch_warnings():
-            # SAP's linear classifiers stop at the library's iteration limit; nothing to be done.
+            # SAP's linear classifiers stop at the library's iteration limit, as in the challenge.
             warnings.simplefilter("ignore", ConvergenceWarning)
             if metric == "dci":
                 values = compute_dci(data, representation_function, random_state, workers)

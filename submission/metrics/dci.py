@@ -22,7 +22,7 @@ def factor_importance(
 
     The classifier draws from numpy's global generator, unseeded in the stock code. Here the
     generator is seeded with the factor's number, so that the result depends neither on the
-    process nor on the order of the fits; it is put back afterwards.
+    process nor on the order of the fits; its state is restored afterwards.
     """
     state = np.random.get_state()  # the one scikit-learn draws from
     np.random.seed(factor)
@@ -41,8 +41,8 @@ def compute_dci(
 ) -> dict[str, Any]:
     """The library's compute_dci with its loop over the factors spread over processes.
 
-    `dci.compute_importance_gbt` is replaced for the duration of the call, as it holds that loop
-    and nearly all of the time; sampling, importances, disentanglement and completeness remain the
+    `dci.compute_importance_gbt`, which holds that loop and takes nearly all of the time, is
+    replaced during the call; sampling, importances, disentanglement and completeness remain the
     library's.
     """
 
@@ -50,7 +50,7 @@ def compute_dci(
         x_train: NDArray[Any], y_train: NDArray[Any], x_test: NDArray[Any], y_test: NDArray[Any]
     ) -> tuple[NDArray[np.float64], np.floating[Any], np.floating[Any]]:
         num_factors = y_train.shape[0]
-        # A fit takes as long as its factor has values: begin with the longest.
+        # A fit's time grows with the number of its factor's values: begin with the longest.
         order = sorted(range(num_factors), key=lambda i: -len(np.unique(y_train[i])))
         jobs = (
             joblib.delayed(factor_importance)(

@@ -1,4 +1,4 @@
-"""A whole grid of factors as disentanglement_lib wants it: its codes, or its images."""
+"""A whole grid of factors as disentanglement_lib's GroundTruthData: its codes, or its images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def check_grid(factor_sizes: Sequence[int]) -> None:
-    """UserError if the metrics cannot score a grid of these sizes, whatever the codes."""
+    """Raises UserError if the metrics cannot score a grid of these sizes, whatever the codes."""
     if min(factor_sizes, default=0) < 2:
         raise UserError(
             f"The grid {list(factor_sizes)} has a factor with fewer than two values, which the "
@@ -23,7 +23,7 @@ def check_grid(factor_sizes: Sequence[int]) -> None:
 
 
 class _Grid(ground_truth_data.GroundTruthData):
-    """What both data sets share: every combination of the factors, the last one fastest."""
+    """Every combination of the factors, the last one fastest."""
 
     def __init__(self, factor_sizes: Sequence[int], num_rows: int, what: str) -> None:
         check_grid(factor_sizes)
@@ -47,7 +47,7 @@ class _Grid(ground_truth_data.GroundTruthData):
         return self.factor_sizes
 
     def sample_factors(self, num: int, random_state: np.random.RandomState) -> NDArray[np.int64]:
-        """Draw `num` factor vectors uniformly: (num, num_factors) int64, as the library does."""
+        """`num` factor vectors, drawn uniformly by the library: (num, num_factors) int64."""
         factors: NDArray[np.int64] = self._space.sample_latent_factors(num, random_state)
         return factors
 
@@ -97,7 +97,7 @@ class GridRepresentations(_Grid):
 
 
 class ImageRows(Protocol):
-    """What `GridImages` asks of its images: a memory-mapped array will do."""
+    """What `GridImages` needs of its images, such as a memory-mapped array."""
 
     def __len__(self) -> int: ...
 
@@ -108,8 +108,8 @@ class GridImages(_Grid):
     """A GroundTruthData over images: the stock route, through the representation function.
 
     Args:
-        images: (num_images, height, width, 3) uint8 in data-set order, indexed by arrays of rows
-            in any order and with repetitions; it is never read as a whole.
+        images: (num_images, height, width, 3) uint8 in data-set order; only single rows are read,
+            in any order and with repetitions.
         factor_sizes: number of values of each factor, each at least 2.
 
     Raises:
@@ -150,7 +150,7 @@ def torchscript_function(module: Callable[[Any], Any]) -> RepresentationFunction
     Returns:
         A function from images (N, height, width, 3) in [0, 1] to representations (N, C) float32.
     """
-    # Imported here since the DCI workers import this module and have no use for torch.
+    # Imported here for the memory of the DCI workers, which import this module and need no torch.
     import torch
 
     from submission.latents.codes import call_model

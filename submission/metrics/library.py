@@ -15,15 +15,14 @@ import gin
 def _without_tensorflow() -> Iterator[None]:
     """Inert stand-ins for `gin.tf` and `tensorflow.compat.v1` while the metrics are imported.
 
-    The metric modules only write `import gin.tf` where they use plain gin, and
-    `data.ground_truth.util` names TensorFlow in one function that no metric calls; a TensorFlow
-    of several GB would be installed for these two import statements. The stand-ins are taken out
-    again at once, since others (torch.utils.tensorboard) ask by `import tensorflow` whether there
-    is one. What is already loaded is left in place and used.
+    The metric modules write `import gin.tf` where they use plain gin, and `data.ground_truth.util`
+    names TensorFlow in one function that no metric calls: two import statements for which several
+    GB would be installed. The stand-ins are removed at once, since others (torch.utils.tensorboard)
+    find out by `import tensorflow` whether there is one. What is already loaded stays and is used.
     """
     placed = []
-    # gin 0.4.0 warns through the root logger that the library's `blacklist` is deprecated, which
-    # would also install a handler there and so turn the caller's own logging set-up into a no-op.
+    # gin 0.4.0 warns through the root logger that the library's `blacklist` is deprecated; that
+    # would also install a handler there, and so make the caller's own logging set-up a no-op.
     silence, disabled = logging.NullHandler(), logging.root.manager.disable
     logging.root.addHandler(silence)
     logging.disable(logging.WARNING)

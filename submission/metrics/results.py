@@ -21,7 +21,7 @@ class Context:
     Attributes:
         data: the data set's name, e.g. "mpi3d_real" or "stand-in, rendered domain real".
         stand_in: True for rendered images, False for a published MPI3D file.
-        domain: "toy", "realistic", "real" or "complex"; picks the paper's column.
+        domain: "toy", "realistic", "real" or "complex".
         factor_sizes: number of values of each factor.
         ideal: `score` of `ideal_code` on the same grid under the same settings.
         data_md5: of the data file. model_sha256: of the exported model.
@@ -39,45 +39,56 @@ class Context:
     def num_images(self) -> int:
         return math.prod(self.factor_sizes)
 
+    @property
+    def paper(self) -> str:
+        """The data set of the paper that the scores are shown beside: a key of PAPER."""
+        return "complex" if self.domain == "complex" else "real"
+
 
 def format_table(result: Result, context: Context) -> str:
     """The scores as plain text of at most 100 columns, beside the ideal code's and the paper's."""
-    reference = "complex" if context.domain == "complex" else "real"
+    lines = aligned(_rows(result, context), gap="   ")
+    rule = "-" * max(map(len, lines))
+    caption = [
+        line
+        for sentence in _caption(result, context)
+        for line in textwrap.wrap(sentence, 100, subsequent_indent="  ")
+    ]
+    return "\n".join([*lines[:2], rule, *lines[2:], rule, *caption]) + "\n"
+
+
+def _rows(result: Result, context: Context) -> list[list[str]]:
+    """Two lines of head, one for each metric, and the sum if all five are there."""
     ideal = context.ideal["headline"] if context.ideal else {}
-    columns = [result["headline"], ideal, PAPER[reference]]
+    columns = [result["headline"], ideal, PAPER[context.paper]]
     shown = [metric for metric in METRICS if metric in result["headline"]]
     rows = [[TITLES[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
     if len(shown) == len(METRICS):
-        sums = (f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)
-        rows.append(["sum", *sums])
+        rows.append(["sum", *(f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)])
     this_run = "stand-in, NOT MPI3D" if context.stand_in else context.data
-    paper_set = "MPI3D-real complex" if reference == "complex" else "MPI3D-real"
-    head = [
+    paper_set = PAPER_GRID[context.paper].rpartition(" of ")[0]
+    return [
         ["metric", "this run", "ideal code", "paper"],
-        ["", this_run[:24], "same grid", f"{paper_set}, full grid"],
+        ["", this_run[:24], "same grid", paper_set],
+        *rows,
     ]
+
+
+def _caption(result: Result, context: Context) -> list[str]:
+    """What was measured, under which settings, and whether the paper's column compares."""
     grid = " x ".join(str(size) for size in context.factor_sizes)
-    same_kind = not context.stand_in and context.domain == reference
-    caption = [
+    settings = "QUICK, not the official counts; comparable with no other numbers."
+    if result["counts"] == "official":
+        settings = "official (the server's)."
+    comparable = "a different data set from this run's, given for orientation only."
+    if not context.stand_in and context.domain == context.paper:
+        comparable = "compare only where this run covers the same images under official settings."
+    return [
         f"Measured on: {context.data}{'; NOT MPI3D' if context.stand_in else ''} "
         f"({context.num_images:,} images, grid {grid}).",
-        "Metric settings: official (the server's)."
-        if result["counts"] == "official"
-        else "Metric settings: QUICK, not the official counts; comparable with no other numbers.",
-        f"The paper's column (arXiv 2002.12356) is {PAPER_GRID[reference]}: "
-        + (
-            "compare only where this run covers the same images under official settings."
-            if same_kind
-            else "a different data set from this run's, given for orientation only."
-        ),
+        f"Metric settings: {settings}",
+        f"The paper's column (arXiv 2002.12356) is {PAPER_GRID[context.paper]}: {comparable}",
     ]
-    lines = aligned([*head, *rows], gap="   ")
-    rule = "-" * max(map(len, lines))
-    table = [*lines[:2], rule, *lines[2:], rule]
-    wrapped = [
-        part for text in caption for part in textwrap.wrap(text, 100, subsequent_indent="  ")
-    ]
-    return "\n".join(text.rstrip() for text in [*table, *wrapped]) + "\n"
 
 
 def _versions() -> dict[str, str]:
@@ -88,12 +99,8 @@ def _versions() -> dict[str, str]:
 
 
 def write_scores(folder: Path, result: Result, context: Context) -> None:
-    """Write `scores.json` (every number, settings, data set, versions) and `scores.txt` (table).
-
-    Each file appears whole or not at all; an existing one is replaced.
-    """
+    """Writes scores.json (all numbers, settings, data set, versions) and scores.txt (the table)."""
     folder.mkdir(parents=True, exist_ok=True)
-    reference = "complex" if context.domain == "complex" else "real"
     document = {
         "data": {
             "name": context.data,
@@ -106,12 +113,8 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "model_sha256": context.model_sha256,
         "scores": result,
         "ideal_code": context.ideal,
-        "paper": {"measured_on": PAPER_GRID[reference], "headline": PAPER[reference]},
+        "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
         "versions": _versions(),
     }
-    texts = {
-        "scores.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
-        "scores.txt": format_table(result, context),
-    }
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    write_text(folder / "scores.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "scores.txt", format_table(result, context))

@@ -33,8 +33,8 @@ PAPER_GRID = {
     "complex": "MPI3D-real complex, full grid of 460,800 images",
 }
 
-# The server's settings. metrics_official.gin binds the same values; these decide whether a result
-# may be called official, whatever file or binding the settings in force came from.
+# The server's settings, as metrics_official.gin binds them. A result is called official if its
+# settings equal these, whatever file or binding they came from.
 OFFICIAL: dict[str, Any] = {
     "factor_vae_score.num_variance_estimate": 10000,
     "factor_vae_score.num_train": 10000,
@@ -76,7 +76,7 @@ class ScoreOptions:
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:
-    """Bind the metrics' settings through gin and return what is bound.
+    """Binds the metrics' settings through gin and returns them.
 
     Args:
         quick: lowered counts (metrics_quick.gin), whose scores are not comparable with any other.
@@ -95,7 +95,7 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
 
 
 def bound_settings() -> dict[str, Any]:
-    """The metric settings in force in gin, by configurable and parameter, as JSON values.
+    """The metric settings bound in gin, by configurable and parameter, as JSON values.
 
     Raises:
         ValueError: one of them is not bound (`load_settings` was not called).

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 from submission.data.dataset import Dataset, verify
-from submission.features.weights import check_sha256
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.compute import score
+from submission.metrics.figure import draw_run
 from submission.metrics.grids import (
     GridImages,
     GridRepresentations,
@@ -18,12 +18,11 @@ from submission.metrics.grids import (
     ideal_code,
     torchscript_function,
 )
-from submission.metrics.picture import draw_run
 from submission.metrics.results import Context, write_scores
 from submission.metrics.settings import Result, ScoreOptions, bound_settings, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 from submission.runtime.usage import Stages
 
 
@@ -60,7 +59,7 @@ def score_run(
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
-    context = Context(name, stand_in, domain, sizes, ideal, data_md5, check_sha256(model))
+    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model))
     write_scores(folder, result, context)
     draw_run(folder)
 

@@ -29,7 +29,7 @@ from submission.runtime.checkpoint import check_checkpoints
 from submission.runtime.config import asks_for, find_config
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
-from submission.runtime.files import locked, write_text
+from submission.runtime.files import locked, sha256, write_text
 from submission.runtime.limits import memory_limit
 from submission.runtime.usage import Stages
 
@@ -171,7 +171,7 @@ def train(
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
-    record = {"fingerprint": fingerprint, "sha256": check_sha256(model), "weights": weights}
+    record = {"fingerprint": fingerprint, "sha256": sha256(model), "weights": weights}
     record |= {"seeds": seeds, "trained": trained, "seed": seed}
     write_text(folder / RECORD, json.dumps(record) + "\n")
     # Only now: until all that is made from them stands, the checkpoints are all there is.
@@ -220,6 +220,6 @@ def _record(folder: Path, fingerprint: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         _ = record["trained"], record["seeds"]
         same = record["fingerprint"] == fingerprint
-        if same and record["sha256"] == check_sha256(paths.model_path(folder)):
+        if same and record["sha256"] == sha256(paths.model_path(folder)):
             return record
     return {}

@@ -4,7 +4,6 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from submission.data.dataset import Dataset
 from submission.metrics.dci import factor_importance
 from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.library import utils
@@ -86,14 +85,3 @@ def traverse(
         best = np.minimum(best, value)
     far = np.sqrt(((scaled[rows] - targets) ** 2).sum(axis=1))
     return rows.reshape(latents, -1), far.reshape(latents, -1)
-
-
-def images_at(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Single images (n, 64, 64, 3) by ascending row; a compressed file is read through for them."""
-    if dataset.offset is not None:
-        return np.array(dataset.array()[rows])
-    found, begin = [], 0
-    for batch in dataset.batches(1024):
-        found.append(batch[rows[(rows >= begin) & (rows < begin + len(batch))] - begin])
-        begin += len(batch)
-    return np.concatenate(found)

@@ -9,13 +9,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
-from submission.metrics.picture import plt
-from submission.report.analysis import images_at, traverse
+from submission.report.analysis import traverse
 from submission.report.runs import Run
 
 _INK = "#123456"  # what stands for the page's own text colour until the SVG is written
@@ -31,10 +33,10 @@ def traversals(
     anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
     rows, far = traverse(codes, active, anchor)
     wanted = np.unique(np.append(rows, anchor))
-    images = dict(zip(wanted.tolist(), images_at(dataset, wanted), strict=True))
+    images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
     strips = []
     for latent, row, distance in zip(np.flatnonzero(active), rows, far, strict=True):
-        values = np.unravel_index(row, sizes)
+        values = dataset.factors(row).T
         changing = [
             f"{name} ({len(np.unique(v))} values)"
             for name, v in zip(FACTOR_NAMES, values, strict=True)
@@ -60,7 +62,8 @@ def curves(this: Run, baseline: Run | None) -> Markup:
         "active latents": "active_latents",
     }
     with _style("curves"):
-        figure, axes = plt.subplots(1, 4, figsize=(11.5, 2.6))
+        figure = Figure(figsize=(11.5, 2.6))
+        axes = figure.subplots(1, 4)
         for axis, (title, column) in zip(axes, panels.items(), strict=True):
             # The baseline below, so that a curve on top of it is still seen.
             for name, rows in baseline.losses.items() if baseline else ():
@@ -84,7 +87,7 @@ def curves(this: Run, baseline: Run | None) -> Markup:
         return _svg(figure, "Learning curves")
 
 
-def _curve(axis: plt.Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
+def _curve(axis: Axes, rows: list[dict[str, float]], column: str, **style: Any) -> None:
     epochs = [row["epoch"] + 1 for row in rows]
     axis.plot(epochs, [row[column] for row in rows], linewidth=1.6, **style)
 
@@ -94,7 +97,8 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
     bins = np.linspace(-edge, edge, 60)
     lines = math.ceil(len(active) / 8)
     with _style("histograms"):
-        figure, axes = plt.subplots(lines, 8, figsize=(11.5, 1.35 * lines + 0.3), squeeze=False)
+        figure = Figure(figsize=(11.5, 1.35 * lines + 0.3))
+        axes = figure.subplots(lines, 8, squeeze=False)
         for axis in axes.flat[len(active) :]:
             axis.set_axis_off()
         for j, axis in enumerate(axes.flat[: len(active)]):
@@ -125,13 +129,12 @@ def _style(salt: str) -> Any:
     return matplotlib.rc_context(style | dict.fromkeys(ink, _INK))
 
 
-def _svg(figure: plt.Figure, title: str) -> Markup:
+def _svg(figure: Figure, title: str) -> Markup:
     """A figure as an <svg> element of the page, in the page's text colour."""
     text = io.StringIO()
     figure.savefig(
         text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
     )
-    plt.close(figure)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
@@ -142,5 +145,5 @@ def _svg(figure: plt.Figure, title: str) -> Markup:
 def _png(image: NDArray[np.uint8]) -> str:
     """An image (h, w, 3) as the address of an <img>."""
     file = io.BytesIO()
-    plt.imsave(file, image, format="png")
+    imsave(file, image, format="png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
 from submission.data.factors import FACTOR_NAMES
-from submission.features.weights import check_sha256
 from submission.latents.codes import codes_of
 from submission.latents.vae import INACTIVE_KL, carries_anything
 from submission.metrics.grids import GridRepresentations
@@ -31,7 +30,7 @@ from submission.report.runs import Run, dataset_of, read_run, scored
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def write_report(
         raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
     dataset, data_md5 = dataset_of(this, data, dataset_name)
     model = paths.model_path(this.folder)
-    if model.is_file() and check_sha256(model) != this.scores["model_sha256"]:
+    if model.is_file() and sha256(model) != this.scores["model_sha256"]:
         raise UserError(
             f"the scores in {this.folder} are of another model than {model}: run `python -m "
             "submission score` again"

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from submission.runtime.errors import UserError
+from submission.runtime.files import replacing
 
 
 def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values beside `path` and renames.
+    """Writes tensors and plain values; `path` is the old or the new checkpoint at any moment.
 
     Args:
         fingerprint: what the run is made of (configuration, data, weights).
@@ -21,14 +22,12 @@ def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None
     Raises:
         UserError: it cannot be written, as on a full disk; the one before stays.
     """
-    beside = path.with_suffix(".tmp")
     try:
-        with open(beside, "wb") as file:
+        with replacing(path) as file:
             torch.save(state | {"fingerprint": fingerprint}, file)
             file.flush()
             # Else a power cut can leave the new name with nothing in it.
             os.fsync(file.fileno())
-        os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         # torch's writer answers a full disk with a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -38,8 +37,6 @@ def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None
             f"{path} could not be written ({cause.strerror}): free disk space or give access "
             "there; what was saved before is kept"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
@@ -58,11 +55,10 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
 
 
 def check_checkpoints(folder: Path, fingerprint: str) -> None:
-    """Looks at every checkpoint in the folder and below, so that hours of other work need not pass
-    before one is refused.
+    """Refuses a folder with a foreign or damaged checkpoint before hours of other work.
 
     Args:
-        fingerprint: how the checkpoints' own begin; groups and seeds add their number to it.
+        fingerprint: what the checkpoints' own begin with; groups and seeds add their number.
 
     Raises:
         UserError: as load_checkpoint.
@@ -89,10 +85,10 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def continuing(path: Path) -> Iterator[None]:
-    """Around what takes a checkpoint's state over.
+    """Wraps the loading of a checkpoint's state into networks and optimizers.
 
     Raises:
-        UserError: it holds other tensors than are wanted, as one of another version of this code.
+        UserError: it holds other tensors than these have, as one of another version of this code.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which processor computes, and what makes it faster."""
+"""The device that computes, and what makes a CPU faster."""
 
 import ctypes
 import os
@@ -34,30 +34,29 @@ def pick_device(name: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16. A CPU that has twice the speed
-    with them; on one without, a convolution took 36 times as long as in float32."""
+    """Whether the device has instructions for products of bfloat16. They double a CPU's speed; on a
+    CPU without them a convolution in bfloat16 took 36 times as long as in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
-# Of glibc's malloc.h: the parameters' numbers, and what they are set to afterwards.
+# Parameters of glibc's mallopt, numbered as in its malloc.h, and what they are set to afterwards:
+# the threshold is the largest that glibc takes, which its own adaptation ends at, too.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _DEFAULT_MMAP_MAX = 65536
-
-# The largest that glibc takes, and where its own adaptation ends: blocks up to here are kept.
-_KEPT = 32 * 2**20
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
 @contextmanager
 def fast_cpu(device: torch.device) -> Iterator[None]:
-    """Within it, the same steps over and over run faster on a CPU; on a GPU nothing changes.
+    """Makes a loop of equal steps faster on a CPU; on a GPU nothing changes.
 
-    - glibc gives a large block back to the system when it is freed, and the system clears each page
-      of the next one, which took a third of a step of public.gin. Here what is freed is kept, and
-      given back at the end. Another C library is left as it is.
-    - PyTorch has float32 products done by MKL, which does not use AVX512 on AMD. Asked for "medium"
+    - glibc returns a large block to the system when it is freed, and the system clears each page of
+      the next one, which took a third of a step of public.gin. Here freed blocks are kept, and
+      returned at the end. Another C library is left as it is.
+    - PyTorch computes float32 products with MKL, which does not use AVX512 on AMD. At "medium"
       precision it takes oneDNN where the CPU has AVX512, and the results are as exact. CPUs with
       AMX are left out: there oneDNN would round the factors to bfloat16.
     """
@@ -78,6 +77,6 @@ def fast_cpu(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
         if glibc:
             libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
-            libc.mallopt(_MMAP_THRESHOLD, _KEPT)
-            libc.mallopt(_TRIM_THRESHOLD, 2 * _KEPT)
+            libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+            libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
         give_back()

@@ -1,4 +1,4 @@
-"""The exception that stands for a user's mistake, and the one that another seed may not meet."""
+"""Errors that a user can mend, and one that another seed may be spared."""
 
 
 class UserError(Exception):
@@ -7,7 +7,7 @@ class UserError(Exception):
 
 
 class FailedTraining(UserError):
-    """One seed's training came to nothing that can be exported; another seed's may."""
+    """One seed's training gave nothing that can be exported; another seed's may."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,8 +1,13 @@
-"""Files that are whole or not there: one writer at a time, written beside and renamed."""
+"""Files that are whole or not there: one writer at a time, written beside and renamed.
+
+Both locks are the kernel's own (flock), not the `filelock` package's: `replacing` locks the very
+file that it writes, for which a package would leave a second file beside each.
+"""
 
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -38,7 +43,8 @@ def locked(
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place at the end, or is removed after an error.
+    """A temporary file beside `path` (its `name` says where) that takes the place of `path` at the
+    end, or is removed after an error.
 
     Two processes that write the same file, as the cache's, do so one after the other; what a killed
     one has left half-written is taken over by the next.
@@ -50,7 +56,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     while True:
         # Neither "w", which would empty a file that another one is writing, nor "a", in which
         # nothing can be written again, as numpy does.
-        with open(os.open(beside, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+        with open(beside, "r+b", opener=_opened_or_made) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Who held the lock may have renamed what was opened here: then it must not be touched.
             if not _is(beside, file):
@@ -65,6 +71,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                     beside.unlink()
                 raise
             return
+
+
+def _opened_or_made(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def _is(path: Path, file: BinaryIO) -> bool:
@@ -101,3 +111,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file under its header's names."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

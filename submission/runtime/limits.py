@@ -35,7 +35,7 @@ def parse_bytes(text: str) -> int:
     """ "8g", "2GiB", "1500m" or "1.5 GB": k, m, g and t are powers of 1,024, as for Docker.
 
     Raises:
-        UserError: not of this form, or nothing.
+        UserError: not of this form, or zero.
     """
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     number = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
@@ -56,14 +56,14 @@ def memory_limit(wanted: str | None = None) -> Limit:
     limits = [*_cgroup_limits()]
     if wanted:
         limits.append(Limit(parse_bytes(wanted), "--memory"))
-    status = _kilobytes(Path("/proc/self/status"))
+    status = proc_bytes("/proc/self/status")
     resident = status.get("VmRSS", 0)
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        # Most of what a process maps it never touches; the rest is to be had.
+        # What is mapped counts against this limit, touched or not.
         untouched = status.get("VmSize", 0) - resident
         limits.append(Limit(max(soft - untouched, 0), "RLIMIT_AS", address_space=True))
-    free = _kilobytes(Path("/proc/meminfo")).get("MemAvailable")
+    free = proc_bytes("/proc/meminfo").get("MemAvailable")
     if free is not None:
         limits.append(Limit(free + resident, "free memory", lasting=False))
     if not limits:
@@ -112,11 +112,11 @@ def _cgroup_limits() -> Iterator[Limit]:
                 yield Limit(number, f"cgroup {folder / name}")
 
 
-def _kilobytes(path: Path) -> dict[str, int]:
-    """The `Name: 12 kB` lines of a file in /proc, in bytes; nothing where there is none."""
+def proc_bytes(path: str) -> dict[str, int]:
+    """The `Name: 12 kB` lines of a file in /proc, in bytes; empty where there is no such file."""
     found: dict[str, int] = {}
     with contextlib.suppress(OSError):
-        for line in path.read_text().splitlines():
+        for line in Path(path).read_text().splitlines():
             name, _, value = line.partition(":")
             if value.endswith(" kB"):
                 found[name] = int(value.split()[0]) * 1024

@@ -13,8 +13,8 @@ WEIGHTS = PACKAGE / "weights"
 
 
 def home() -> Path:
-    """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (the
-    checkout belongs to somebody else, or is mounted read-only) one in the temporary folder."""
+    """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (where
+    the checkout is another user's, or read-only) one in the temporary folder."""
     if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
         return Path(os.environ["SUBMISSION_HOME"])
     scratch = PROJECT / "scratch"
@@ -63,10 +63,10 @@ def cache_folder() -> Path:
 
 
 def make_folder(folder: Path, remedy: str) -> None:
-    """The folder is there and can be written to, or the user hears of it.
+    """Makes the folder unless it is there.
 
     Raises:
-        UserError: ending in `remedy`.
+        UserError: it cannot be made or written to; its text ends in `remedy`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Around a command's work: the first signal leads to Stopped, whose text is printed; a second
-    one ends the process at once."""
+    """For a command's work: the first signal raises Stopped, whose text is printed; a second one
+    ends the process at once."""
     global _asked
     try:
         with _caught(_SIGNALS, _handle):
@@ -34,8 +34,9 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def cleared_away(text: str) -> Iterator[None]:
-    """Around work that no call can continue: a signal (a closed terminal's, too) leaves it through
-    its `finally` blocks, undisturbed by further ones, and ends the process with `text`."""
+    """For work that no later call can continue: a signal (SIGHUP of a closed terminal, too) unwinds
+    it through its `finally` blocks, undisturbed by further signals, and ends the process with
+    `text`."""
     numbers = (*_SIGNALS, signal.SIGHUP)
 
     def end(number: int, frame: object) -> None:
@@ -51,8 +52,8 @@ def cleared_away(text: str) -> Iterator[None]:
 def _caught(
     numbers: Sequence[signal.Signals], handler: Callable[[int, object], None]
 ) -> Iterator[None]:
-    """Inside it these signals go to `handler`, but for one that the caller ignores (nohup); a
-    Stopped that comes out of it is printed."""
+    """Sends these signals to `handler`, except one that the caller ignores (nohup), and prints a
+    Stopped that comes out."""
     before = {each: signal.getsignal(each) for each in numbers}
     for each, own in before.items():
         if own != signal.SIG_IGN:
@@ -69,7 +70,7 @@ def _caught(
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Inside it a signal waits until the loop asks `asked` and calls `stop`, or until the end."""
+    """Holds a signal back until the loop inside looks at `asked` and calls `stop`, or ends."""
     global _held
     _held = True
     try:
@@ -81,12 +82,12 @@ def held() -> Iterator[None]:
 
 
 def asked() -> int:
-    """The number of the signal that has asked for the end; 0 for none."""
+    """The number of the signal that was held back; 0 for none."""
     return _asked
 
 
 def stop(number: int, saved: str = "finished stages are kept") -> NoReturn:
-    """Ends the run with one sentence, in which `saved` is the clause that says what stands.
+    """Ends the run with one sentence; `saved` is its clause on what was kept.
 
     Raises:
         Stopped: always.
@@ -98,7 +99,8 @@ def stop(number: int, saved: str = "finished stages are kept") -> NoReturn:
 def _handle(number: int, frame: object) -> None:
     global _asked
     _asked = number
-    # torchrun passes on what the terminal has sent to all, and kills after 30 seconds by itself.
+    # torchrun sends a second signal when the terminal has already sent one to every process; it
+    # kills by itself after 30 seconds.
     again = signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL
     for each in _SIGNALS:
         if signal.getsignal(each) == _handle:

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from submission.runtime.files import write_text
+from submission.runtime.limits import MIB, proc_bytes
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Stages:
-    """Collects one row per stage: seconds of wall time, peak resident memory in MiB, and how much
-    of it was the process's own (the rest are pages of files, which the system may drop)."""
+    """Collects one row per stage: seconds of wall time, and the peaks in MiB of resident memory and
+    of the process's own (the rest are pages of files, which the system may drop)."""
 
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -36,10 +37,9 @@ class Stages:
         with _own_peak() as own:
             yield
         seconds, peak = time.monotonic() - started, peak_mib()
-        self.rows[name] = {
-            "seconds": round(seconds, 1), "peak_mib": round(peak), "own_mib": round(max(own)),
-        }  # fmt: skip
-        log.info("%s: %.1f s, peak memory %.0f MiB, its own %.0f", name, seconds, peak, max(own))
+        row = {"peak_mib": round(peak), "own_mib": round(own[0])}
+        self.rows[name] = {"seconds": round(seconds, 1), **row}
+        log.info("%s: %.1f s, peak memory %.0f MiB, its own %.0f", name, seconds, peak, own[0])
 
     def table(self) -> str:
         """The rows as aligned text."""
@@ -57,58 +57,52 @@ class Stages:
             self.rows = json.loads(path.read_text()) | self.rows
 
     def write(self, path: Path) -> None:
-        """The rows as JSON; written beside and renamed."""
+        """Writes the rows as JSON."""
         write_text(path, json.dumps(self.rows, indent=2) + "\n")
 
 
 def give_back() -> None:
-    """Gives memory that was freed back to the system, from the middle of the heap, too."""
+    """Returns freed memory to the system, also from the middle of the heap (glibc)."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc
+    if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
 
 
 def _reset_peak() -> None:
-    """Sets the kernel's high-water mark back to the present, so that stages can be told apart."""
-    # Not Linux, or not allowed: the peak is then the process's so far.
+    """Sets the kernel's high-water mark to the present use, so that each stage has its own peak."""
+    # Not Linux, or not allowed: the peak is then that of all stages so far.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager
 def _own_peak() -> Iterator[list[float]]:
-    """Keeps [MiB now, most seen] of anonymous memory; the kernel has no high-water mark of it."""
-    seen = [own_mib(), 0.0]
+    """Measures own_mib every 20 ms, as the kernel keeps no high-water mark of it: one number, the
+    peak, which is final when the context is left."""
+    peak = [own_mib()]
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.02):
-            seen[1] = max(seen[1], own_mib())
+            peak[0] = max(peak[0], own_mib())
 
     thread = threading.Thread(target=watch, name="memory", daemon=True)
     thread.start()
     try:
-        yield seen
+        yield peak
     finally:
         ended.set()
         thread.join()
-        seen[0] = max(seen[0], own_mib())
+        peak[0] = max(peak[0], own_mib())
 
 
 def own_mib() -> float:
-    """Memory of this process, in MiB, that the system cannot drop: what no file stands behind."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += int(line.split()[1])
-    return total / 1024
+    """Memory of this process, in MiB, that the system cannot drop, as no file backs it."""
+    status = proc_bytes("/proc/self/status")
+    return (status.get("RssAnon", 0) + status.get("RssShmem", 0)) / MIB
 
 
 def peak_mib() -> float:
     """Peak resident memory of this process since the last reset, in MiB (mapped files count)."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = proc_bytes("/proc/self/status").get("VmHWM")
+    return (peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / MIB

@@ -310,7 +310,7 @@ def script(text: str, ignored: bool = False) -> subprocess.Popen[str]:
     def before() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
-    head = "import time\nfrom submission import signals\n"
+    head = "import time\nfrom submission.runtime import signals\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + text], cwd=PROJECT, text=True, preexec_fn=before,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

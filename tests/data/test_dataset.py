@@ -36,6 +36,19 @@ def test_batches_are_the_images_in_order(
     assert verify(dataset, progress=False) == hashlib.md5(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
+def test_single_images_and_their_factors(
+    tmp_path: Path, images: np.ndarray, writer: Callable[..., None]
+) -> None:
+    writer(tmp_path / "x.npz", images=images, factor_sizes=np.array(SIZES))
+    dataset = open_file(tmp_path / "x.npz", "mpi3d_toy")
+    rows = np.array([0, 7, 47])
+    np.testing.assert_array_equal(dataset.images_at(rows), images[rows])
+    # 7 = ((0 * 2 + 0) * 2 + 1) * 4 + 1 * 2 + 1; the last factor is the fastest.
+    expected = [[0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 1, 1], [2, 1, 1, 0, 0, 1, 1]]
+    assert dataset.factors(rows).tolist() == expected
+
+
 def test_stored_member_is_mapped_in_place(tmp_path: Path, images: np.ndarray) -> None:
     np.savez(tmp_path / "x.npz", a=np.arange(5), images=images, factor_sizes=np.array(SIZES))
     dataset = open_file(tmp_path / "x.npz", "mpi3d_toy")

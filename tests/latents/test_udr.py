@@ -58,7 +58,7 @@ def test_chance_alone_is_told_from_an_order() -> None:
         pairs = rng.random((6, 6))
         pairs = pairs + pairs.T + np.diag([np.nan] * 6)
         sure = udr.confidence(pairs)
-        as_sure.append(np.mean([one >= sure for one in udr.by_chance(pairs, deals=20)]))
+        as_sure.append(np.mean([one >= sure for one in udr.by_chance(pairs, draws=20)]))
     assert 0.3 < np.mean(as_sure) < 0.7
     pairs[2] += 2
     pairs[:, 2] += 2

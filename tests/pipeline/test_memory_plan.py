@@ -209,12 +209,13 @@ FULL_SIZE = (
     + """
 from pathlib import Path
 import torch
-from submission import memory
-from submission.pipeline.configuration import load_training
-from submission.data import open_file
-from submission.features import extract_features, open_features
-from submission.runtime.usage import Stages
+from submission.data.dataset import open_file
+from submission.features.extraction import extract_features, open_features
 from submission.latents.training import train_vae
+from submission.pipeline.memory_plan import plan
+from submission.pipeline.configuration import load_training
+from submission.runtime.limits import memory_limit
+from submission.runtime.usage import Stages
 
 class Tiny(torch.nn.Module):  # in the extractor's place
     def forward(self, images):
@@ -223,7 +224,7 @@ class Tiny(torch.nn.Module):  # in the extractor's place
 folder, cpu, stages = Path(sys.argv[2]), torch.device("cpu"), Stages()
 load_training(Path("public.gin"), ["train_vae.epochs=1"])
 dataset = open_file(folder / "mpi3d_real.npz", "mpi3d_real")
-planned = memory.plan(dataset.num_images, memory.memory_limit(), cpu)
+planned = plan(dataset.num_images, memory_limit(), cpu)
 assert planned.limit.source.startswith("cgroup"), planned.limit
 assert not planned.features_in_memory
 with stages.stage("features"):

@@ -1,18 +1,15 @@
-"""scores.png: a run at a glance, for people who would rather look than read."""
+"""scores.png: a run's scores and learning curves in one figure."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from submission.metrics.settings import TITLES
-from submission.runtime.files import replacing
-
-matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
+from submission.runtime.files import read_csv, replacing
 
 
 def draw_run(folder: Path) -> None:
@@ -21,21 +18,19 @@ def draw_run(folder: Path) -> None:
     Args:
         folder: holds scores.json, and losses.csv if the run was trained here; gets scores.png.
     """
-    scores = json.loads((folder / "scores.json").read_text())
     losses = folder / "losses.csv"
-    figure, axes = plt.subplots(
-        1, 2 if losses.exists() else 1, figsize=(11 if losses.exists() else 6, 3.8), squeeze=False
-    )
-    _bars(axes[0, 0], scores)
+    columns, width = (2, 11) if losses.exists() else (1, 6)
+    figure = Figure(figsize=(width, 3.8))
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    _bars(axes[0], json.loads((folder / "scores.json").read_text()))
     if losses.exists():
-        _curves(axes[0, 1], losses)
+        _curves(axes[1], losses)
     figure.tight_layout()
     with replacing(folder / "scores.png") as file:
         figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)
 
 
-def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:
+def _bars(axis: Axes, scores: dict[str, Any]) -> None:
     data = scores["data"]
     shown = [name for name in TITLES if name in scores["scores"]["headline"]]
     places = np.arange(len(shown))
@@ -63,9 +58,8 @@ def _bars(axis: plt.Axes, scores: dict[str, Any]) -> None:
     axis.set_title(f"{what}: {data['num_images']:,} images{counts}", fontsize=9)
 
 
-def _curves(axis: plt.Axes, losses: Path) -> None:
-    with open(losses) as file:
-        rows = list(csv.DictReader(file))
+def _curves(axis: Axes, losses: Path) -> None:
+    rows = read_csv(losses)
     epochs = [int(row["epoch"]) for row in rows]
     axis.plot(epochs, [float(row["squared_error"]) for row in rows], label="squared error")
     axis.plot(epochs, [float(row["kl"]) / 100 for row in rows], label="KL / 100")
