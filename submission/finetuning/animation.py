@@ -21,7 +21,6 @@ from submission.runtime.errors import UserError
 PANELS = 7
 _SIDE, _GAP = 64, 10
 _TILT, _PAN = AXES
-
 # Our values in the order in which an animation takes them. The real ones were made before their
 # files were published, with colours, shapes and backgrounds in another order.
 _REAL_ANIMATIONS = {0: (2, 1, 3, 0, 5, 4), 1: (2, 3, 1, 5, 4, 0), 4: (1, 2, 0)}

@@ -22,7 +22,6 @@ from submission.runtime.kinds import Count, CountOrNone, Share, Shares, Text, Te
 
 log = logging.getLogger(__name__)
 
-
 # Rendered images for validation are numbered from here on; training never gets so far.
 _VALIDATION = 2**40
 Numbers = npt.NDArray[np.int64]

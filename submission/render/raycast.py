@@ -38,7 +38,6 @@ from submission.render.vectors import (
 _SAMPLES = 3  # of the arm and the object, along each side of a pixel
 _FINE = SIZE * _SAMPLES
 _BLOCK = 1024  # images a call of the compiled code, to bound the memory of the platform layers
-
 # The records in float64: one type throughout keeps the compiled code small.
 _WIDE = np.dtype([(name, "f8", PARAMETERS[name].shape) for name in COLUMNS])
 

@@ -11,12 +11,10 @@ DATASET_NAMES = {
     "complex": "mpi3d_real_complex",
 }
 DOMAINS = tuple(DATASET_NAMES)
-
 # The official names of the last two columns leave open which axis is which; in every file that is
 # rendered here, column 5 (counting from 0) tilts the arm and column 6 turns it.
 FACTOR_NAMES = (*factors.FACTOR_NAMES[:5], "tilt", "pan")
 AXIS_VALUES = 40
-
 # Codes of the solids that the ray caster knows; the first six are MPI3D's shape factor.
 CONE, CUBE, CYLINDER, HEXAGONAL, PYRAMID, SPHERE = range(6)
 COFFEE_CUP, TENNIS_BALL, CROISSANT, BEER_CUP = range(6, 10)
@@ -107,6 +105,5 @@ PARAMETERS = np.dtype(
     ]
 )
 COLUMNS = PARAMETERS.names or ()
-
 # The columns that decide how the empty platform looks: from the camera up to the walls.
 BACKGROUND_COLUMNS = (*COLUMNS[: COLUMNS.index("pan")], "blur")

@@ -26,7 +26,6 @@ SOLID = np.dtype(
     ]
 )
 MOST_SOLIDS = 12
-
 # Each `_hit` function returns the distance along o + t d, d not normalised, to the nearest hit in
 # front (FAR for none), the outward normal there, and whether the surface is seen from inside.
 _MISS = (FAR, (0.0, 0.0, 1.0), False)
