@@ -13,16 +13,15 @@ from submission.server.resources import resource_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     options.add_bindings(parser)
-    parser.add_argument("--tag", help="the tag to be pushed; default: what is checked out (HEAD)")
-    parser.add_argument("--remote", help="where to; default: origin, if there is one")
+    add("--tag", help="the tag to be pushed; default: what is checked out (HEAD)")
+    add("--remote", help="where to; default: origin, if there is one")
     options.add_data(parser)
-    parser.add_argument("--config", type=Path, default=Path("public.gin"), help="gin file")
-    parser.add_argument("--memory", default="8g", help="the server's (default: %(default)s)")
-    parser.add_argument(
-        "--hours", type=float, default=8.0, help="the server's limit (default: %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    add("--config", type=Path, default=Path("public.gin"), help="gin file")
+    add("--memory", default="8g", help="the server's (default: %(default)s)")
+    add("--hours", type=float, default=8.0, help="the server's limit (default: %(default)s)")
+    add("--json", action="store_true", help="print the list as JSON")
 
 
 def run(args: argparse.Namespace) -> None:

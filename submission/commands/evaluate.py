@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from submission.commands import options
-from submission.data.dataset import open_dataset
 from submission.runtime import paths
 from submission.server import leaderboard
 from submission.server.evaluation import evaluate
@@ -13,59 +12,32 @@ from submission.server.runners import EvaluationOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tag", required=True, help="the tag to evaluate")
-    parser.add_argument(
-        "--repo", default=str(paths.PROJECT), help="repository; default: this project"
-    )
-    parser.add_argument(
-        "--leaderboard", type=Path, help="JSON file; default: leaderboard.json in the working files"
-    )
-    parser.add_argument(
-        "--once", action="store_true", help="do nothing if the tag's commit has a row already"
-    )
+    add = parser.add_argument
+    add("--tag", required=True, help="the tag to evaluate")
+    add("--repo", default=str(paths.PROJECT), help="repository; default: this project")
+    what = "JSON file; default: leaderboard.json in the working files"
+    add("--leaderboard", type=Path, help=what)
+    add("--once", action="store_true", help="do nothing if the tag's commit has a row already")
     options.add_data(parser)
-    parser.add_argument(
-        "--memory", default="8g", help="limit of the run, swap included (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--hours", type=float, default=8, help="wall clock of the run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build"
-    )
-    parser.add_argument("--build-network", metavar="NAME", help="docker build's --network")
-    parser.add_argument("--gpus", help="docker run's --gpus: all; default: none")
-    parser.add_argument(
-        "--no-container",
-        action="store_true",
-        help="run in a fresh clone on this machine itself: only for code that you trust",
-    )
-    parser.add_argument("--device", default="auto", help="of the scoring; default: a GPU if any")
-    parser.add_argument(
-        "--quick", action="store_true", help="lowered sample counts; comparable with nothing else"
-    )
+    add("--memory", default="8g", help="limit of the run, swap included (default: %(default)s)")
+    add("--hours", type=float, default=8, help="wall clock of the run (default: %(default)s)")
+    add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build")
+    add("--build-network", metavar="NAME", help="docker build's --network")
+    add("--gpus", help="docker run's --gpus: all; default: none")
+    what = "run in a fresh clone on this machine itself: only for code that you trust"
+    add("--no-container", action="store_false", dest="container", help=what)
+    add("--device", default="auto", help="of the scoring; default: a GPU if any")
+    options.add_quick(parser)
 
 
 def options_of(args: argparse.Namespace) -> EvaluationOptions:
-    return EvaluationOptions(
-        tag=args.tag,
-        repo=args.repo,
-        leaderboard=args.leaderboard or paths.home() / "leaderboard.json",
-        once=args.once,
-        memory=args.memory,
-        hours=args.hours,
-        container=not args.no_container,
-        build_arguments=tuple(args.build_arg),
-        build_network=args.build_network,
-        gpus=args.gpus,
-        device=args.device,
-        quick=args.quick,
-    )
+    board = args.leaderboard or paths.home() / "leaderboard.json"
+    return options.filled(EvaluationOptions, args, leaderboard=board)
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints the leaderboard; exit code 1 if the submission failed."""
-    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    dataset = options.dataset_of(args)
     chosen = options_of(args)
     row = evaluate(chosen, dataset)
     if row is None:

@@ -1,13 +1,17 @@
 """Options that several commands share, and what they ask for as plain values."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.metrics.settings import METRICS, ScoreOptions, chosen
 from submission.pipeline.train import TrainOptions
 from submission.runtime import paths
+
+T = TypeVar("T")
 
 
 def add_bindings(parser: argparse.ArgumentParser) -> None:
@@ -70,11 +74,15 @@ def dataset_of(args: argparse.Namespace) -> Dataset:
     return open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
 
 
+def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
+    """A dataclass of the arguments that its fields are named after, and of `others`."""
+    names = [field.name for field in fields(kind) if field.name in args]  # type: ignore[arg-type]
+    return kind(**{name: getattr(args, name) for name in names} | others)
+
+
 def training_of(args: argparse.Namespace) -> TrainOptions:
-    return TrainOptions(
-        args.config, args.bindings, args.weights, args.device, args.seeds, args.hours, args.memory
-    )
+    return filled(TrainOptions, args)
 
 
 def scoring_of(args: argparse.Namespace) -> ScoreOptions:
-    return ScoreOptions(chosen(args.metrics), args.quick, args.device)
+    return filled(ScoreOptions, args, metrics=chosen(args.metrics))

@@ -6,17 +6,15 @@ import sys
 from pathlib import Path
 
 from submission.commands import evaluate
-from submission.data.dataset import open_dataset
-from submission.runtime import paths
+from submission.commands.options import dataset_of
 from submission.server.evaluation import refuse_options
 from submission.server.remote import make_remote, refuse_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the bare repository to make")
-    parser.add_argument(
-        "options", nargs=argparse.REMAINDER, help="options of `evaluate` for every push"
-    )
+    what = "options of `evaluate` for every push"
+    parser.add_argument("options", nargs=argparse.REMAINDER, help=what)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,10 +31,7 @@ def run(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser(prog="python -m submission remote DIR")
     evaluate.add_arguments(parser)
     parsed = parser.parse_args([*options, "--tag", "submission-"])
-    refuse_options(
-        evaluate.options_of(parsed),
-        open_dataset(parsed.data or paths.data_folder(), parsed.dataset or paths.dataset_name()),
-    )
+    refuse_options(evaluate.options_of(parsed), dataset_of(parsed))
     make_remote(folder, [sys.executable, "-P", "-m", "submission", "evaluate", *options])
     print(
         f"{folder} evaluates every pushed tag submission-*:\n"

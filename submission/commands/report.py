@@ -3,36 +3,21 @@
 import argparse
 from pathlib import Path
 
+from submission.commands.options import add_device
 from submission.report.page import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="the run's folder, with scores; further ones are other seeds of it",
-    )
-    parser.add_argument(
-        "--baseline",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folder of another run to compare it with, or of its seeds",
-    )
-    parser.add_argument("--dataset", help="default: the one that the scores name")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
-    parser.add_argument(
-        "--out", type=Path, help="html file; default: report.html in the (first) run"
-    )
+    add = parser.add_argument
+    what = "the run's folder, with scores; further ones are other seeds of it"
+    add("--run", type=Path, nargs="+", required=True, metavar="DIR", help=what)
+    what = "folder of another run to compare it with, or of its seeds"
+    add("--baseline", type=Path, nargs="+", default=[], metavar="DIR", help=what)
+    add("--dataset", help="default: the one that the scores name")
+    what = "folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in"
+    add("--data", type=Path, help=what)
+    add_device(parser)
+    add("--out", type=Path, help="html file; default: report.html in the (first) run")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,83 +12,45 @@ from pathlib import Path
 import torch
 
 from submission.commands import options
-from submission.data.dataset import open_dataset
-from submission.features.weights import SHIPPED_WEIGHTS
-from submission.runtime import paths
 from submission.sweep.plan import SweepOptions
 from submission.sweep.run import run_sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     options.add_metrics(parser)
     options.add_bindings(parser)
-    parser.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        required=True,
-        dest="configs",
-        metavar="FILE",
-        help="gin file; once for each",
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder of the sweep: a run folder per job, sweep.csv, sweep.txt",
-    )
+    what = "gin file; once for each"
+    add("--config", type=Path, action="append", required=True, metavar="FILE", help=what)
+    add("--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)")
+    what = "folder of the sweep: a run folder per job, sweep.csv, sweep.txt"
+    add("--out", type=Path, required=True, help=what)
     options.add_data(parser)
-    parser.add_argument(
-        "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
+    options.add_weights(parser)
+    what = (
+        "a running Ray cluster; its nodes need this checkout with its environment, the data, --out "
+        "and the cache at the same paths, as on a shared disk; default: this machine"
     )
-    parser.add_argument(
-        "--address",
-        metavar="auto|HOST:PORT",
-        help="a running Ray cluster; its nodes need this checkout with its environment, the data, "
-        "--out and the cache at the same paths, as on a shared disk; default: this machine",
-    )
-    parser.add_argument(
-        "--cpus",
-        type=int,
-        default=min(2, os.cpu_count() or 1),
-        help="cores, and so threads, per job (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--gpus", type=float, help="per job, as 1 or 0.5; default: 1 if a GPU is here, else 0"
-    )
-    parser.add_argument(
-        "--memory",
-        help="as 8g: what a job may take; default: its cores' share of this machine's memory, on a "
-        "cluster what its node says",
-    )
+    add("--address", metavar="auto|HOST:PORT", help=what)
+    what = "cores, and so threads, per job (default: %(default)s)"
+    add("--cpus", type=int, default=min(2, os.cpu_count() or 1), help=what)
+    add("--gpus", type=float, help="per job, as 1 or 0.5; default: 1 if a GPU is here, else 0")
+    what = "default: its cores' share of this machine's memory, on a cluster what its node says"
+    add("--memory", help=f"as 8g: what a job may take; {what}")
 
 
 def options_of(args: argparse.Namespace) -> SweepOptions:
-    return SweepOptions(
-        configs=tuple(args.configs),
-        out=args.out,
-        bindings=tuple(args.bindings),
-        seeds=args.seeds,
-        weights=args.weights,
-        metrics=args.metrics,
-        quick=args.quick,
-        address=args.address,
-        cpus=args.cpus,
-        gpus=float(torch.cuda.is_available()) if args.gpus is None else args.gpus,
-        memory=args.memory,
-    )
+    gpus = float(torch.cuda.is_available()) if args.gpus is None else args.gpus
+    return options.filled(SweepOptions, args, configs=args.config, gpus=gpus)
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints the table; exit code 1 if a job failed."""
-    dataset = open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    dataset = options.dataset_of(args)
     failed = run_sweep(options_of(args), dataset)
     print(f"\n{(args.out / 'sweep.txt').read_text()}\nin {args.out}")
     if failed:
-        jobs = len(args.configs) * args.seeds
+        jobs = len(args.config) * args.seeds
         said = "mend what they say, and the same command continues them"
         print(f"\n{len(failed)} of {jobs} jobs failed: {said}", file=sys.stderr)
         sys.exit(1)

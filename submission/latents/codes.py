@@ -19,7 +19,6 @@ from submission.runtime.files import replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
 BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 
 

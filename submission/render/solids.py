@@ -9,17 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-from submission.render.rig import (
-    BEER_CUP,
-    COFFEE_CUP,
-    CONE,
-    CROISSANT,
-    CUBE,
-    HEXAGONAL,
-    PYRAMID,
-    SPHERE,
-    TENNIS_BALL,
-)
+from submission.render import rig
 from submission.render.vectors import FAR, UP, ZERO, along, cross, dot, unit, vec3
 
 _BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
@@ -36,7 +26,6 @@ SOLID = np.dtype(
     ]
 )
 MOST_SOLIDS = 12
-
 # Each `_hit` function returns the distance along o + t d, d not normalised, to the nearest hit in
 # front (FAR for none), the outward normal there, and whether the surface is seen from inside.
 _MISS = (FAR, (0.0, 0.0, 1.0), False)
@@ -235,28 +224,28 @@ def add_object(solids, p, centre, axes):
     shape, r, h = int(p.shape), p.radius, p.half_height
     x_axis, y_axis, z_axis = axes
     colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
-    if shape == CROISSANT:
+    if shape == rig.CROISSANT:
         back = along(ZERO, z_axis, -1.0)  # it bulges towards the arm
         _add_arc(solids, along(centre, back, -r), y_axis, back, r, 0.72, h, colour)
         return
     kind, extents, extra = _REVOLUTION, (r, r, h), (r * r, 0.0, 0.0)
-    if shape == CUBE:
+    if shape == rig.CUBE:
         kind = _BOX
-    elif shape == HEXAGONAL:
+    elif shape == rig.HEXAGONAL:
         kind, extra = _SIDES, (6.0, 0.0, 0.0)
-    elif shape == PYRAMID:
+    elif shape == rig.PYRAMID:
         kind, extra = _SIDES, (4.0, 0.5 * r / h, 0.0)
-    elif shape == CONE:
+    elif shape == rig.CONE:
         k = (0.5 * r / h) ** 2
         extra = (k * h * h, -2.0 * k * h, k)
-    elif shape == SPHERE:
+    elif shape == rig.SPHERE:
         kind = _BALL
-    elif shape == TENNIS_BALL:
+    elif shape == rig.TENNIS_BALL:
         kind = SEAMED_BALL
-    elif shape == COFFEE_CUP:
+    elif shape == rig.COFFEE_CUP:
         # A bowl, its foot a third as wide as its rim.
         kind, extra = _CUP, (2.0 / 3.0 * r * r, 4.0 / 9.0 * r * r / h, -r * r / (9.0 * h * h))
-    elif shape == BEER_CUP:
+    elif shape == rig.BEER_CUP:
         kind = _CUP
     _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
     if kind == _CUP:
@@ -265,7 +254,7 @@ def add_object(solids, p, centre, axes):
 
 
 @njit(error_model="numpy")
-def hit_solid(kind, o, d, extents, extra):
+def hit(kind, o, d, extents, extra):
     """Where the ray hits a solid of this kind, all in the solid's frame."""
     if kind in (_BOX, PLATE):
         return _hit_box(o, d, extents)

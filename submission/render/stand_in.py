@@ -94,11 +94,9 @@ def _write_archive(
         # Only now: what a killed run left has been emptied.
         _require_room(path.parent, images * IMAGE_BYTES)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            _write_member(archive, "stand_in", np.array(STAND_IN_NOTE))
-            _write_member(archive, "domain", np.array(domain))
-            _write_member(archive, "seed", np.array(seed, np.int64))
-            _write_member(archive, "axis_steps", np.array(len(axis), np.int64))
-            _write_member(archive, "factor_sizes", np.array(sizes, np.int64))
+            numbers = {"seed": seed, "axis_steps": len(axis), "factor_sizes": sizes}
+            for name, value in {"stand_in": STAND_IN_NOTE, "domain": domain, **numbers}.items():
+                _write_member(archive, name, np.array(value))
             with (
                 archive.open(_entry("images"), "w", force_zip64=True) as member,
                 progress_bar(total=images, unit=" images", desc="rendering") as bar,

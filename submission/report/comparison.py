@@ -15,9 +15,8 @@ from submission.report.runs import Run
 def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str, Any]]:
     """One row per metric that all of `these` have and, if that is all five, their sum.
 
-    `this` and `baseline` are (mean, standard deviation or None), or None. `difference` is theirs;
-    `interval` its 95 % interval over the seeds, or None if a side has one run or neither side has
-    any spread.
+    `this` and `baseline` are (mean, standard deviation or None), or None; `difference` is that of
+    the means, `interval` its 95 % interval or None.
     """
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
     paper = these[0].scores["paper"]["headline"]
@@ -25,15 +24,10 @@ def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str,
     for metric, name in {**TITLES, "sum": "sum"}.items():
         new, old = (_values(side, metric) for side in (these, baselines))
         if new:
-            row: dict[str, Any] = {"name": name, "this": _mean(new), "baseline": None}
-            row |= {"difference": None, "interval": None}
-            row |= {"ideal": _value(ideal, metric), "paper": _value(paper, metric)}
-            if old:
-                row["baseline"] = _mean(old)
-                row["difference"] = statistics.fmean(new) - statistics.fmean(old)
-            if len(new) > 1 and len(old) > 1:
-                row["interval"] = _interval(new, old)
-            rows.append(row)
+            row: dict[str, Any] = {"name": name, "this": _mean(new), "baseline": _mean(old)}
+            row["difference"] = statistics.fmean(new) - statistics.fmean(old) if old else None
+            row["interval"] = _interval(new, old)
+            rows.append(row | {"ideal": _value(ideal, metric), "paper": _value(paper, metric)})
     return rows
 
 
@@ -49,14 +43,17 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
     return [value for value in found if value is not None] if None not in found else []
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+def _mean(values: Sequence[float]) -> tuple[float, float | None] | None:
+    """Mean and standard deviation (None of a single value); None of no values."""
+    if not values:
+        return None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float] | None:
-    """Welch's 95 % interval of the difference of the means. None if neither side has any spread, as
-    when a coarse score is the same in all of a few seeds: that is no certainty."""
-    if len(set(new)) == len(set(old)) == 1:
+    """Welch's 95 % interval of the difference of the means, over the seeds. None if a side has one
+    run, or if neither has any spread: a coarse score that a few seeds share is no certainty."""
+    if min(len(new), len(old)) < 2 or len(set(new)) == len(set(old)) == 1:
         return None
     with warnings.catch_warnings():
         # One side alone may have no spread, which scipy warns of.

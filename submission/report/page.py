@@ -17,7 +17,7 @@ from submission.latents.codes import codes_of
 from submission.latents.vae import INACTIVE_KL, carries_anything
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.library import dci
-from submission.metrics.settings import TITLES, load_settings
+from submission.metrics.settings import load_settings
 from submission.report.analysis import (
     IMPORTANCE_POINTS,
     QUANTILES,
@@ -43,13 +43,11 @@ def write_report(
     dataset_name: str | None = None,
     device: str = "auto",
 ) -> Path:
-    """Writes the report on a run and its other seeds, compared with the seeds of another; returns
-    its file.
+    """Writes the report and returns its file, by default report.html in the first run.
 
     Args:
-        these, baselines: the runs' folders. out: default: report.html in the first run.
-        data, dataset_name: folder and name of the data set; default: what the scores name.
-        device: of the codes.
+        these, baselines: folders of a run's seeds, and of the seeds it is compared with.
+        data, dataset_name: where the data set is, and its name; default: what the scores name.
 
     Raises:
         UserError: no such run, a run without scores or model, scores of another model, or not the
@@ -113,7 +111,6 @@ def page(
         baseline=baseline,
         baselines=baselines,
         stand_in=dataset.stand_in is not None,
-        names=TITLES,
         scores=score_rows(these, baselines),
         left_out=left_out,
         judged=len(these) > 1 and len(baselines) > 1,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file, verify
 from submission.data.factors import FACTOR_NAMES
@@ -14,20 +14,12 @@ from submission.runtime import paths
 from submission.runtime.errors import UserError
 from submission.runtime.files import read_csv
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says; empty where a file is missing, but for scores.json.
-
-    Attributes:
-        scores: scores.json. config: config.gin. stages: stages.json. ranking: udr.txt.
-        losses: losses.csv of each VAE of the exported model, under the group's name, or under "" if
-            it is the only one.
-        groups: groups.csv.
-        made_of: exported.json: the weights' SHA-256, and of how many seeds the model is the first.
-    """
+    """What a run's folder says: scores.json, config.gin, losses.csv, groups.csv, stages.json,
+    exported.json and udr.txt (empty where there is no such file). `losses` has the rows of each VAE
+    of the exported model: under "" that of a single one, else under the group's name."""
 
     folder: Path
     scores: dict[str, Any]
@@ -72,35 +64,27 @@ def read_run(folder: Path) -> Run:
             f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
             f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
         )
-    scores: dict[str, Any] = _read(folder / "scores.json", _scores, {})
+    scores = _read(folder / "scores.json", _scores, {})
     config = _read(folder / "config.gin", Path.read_text, "")
-    trained = _read(folder / "udr.json", _folder_of_best_seed, folder)
+    best = _read(folder / "udr.json", lambda file: f"seed_{_json(file)['best_seed']}", "")
     groups: list[dict[str, str]] = []
-    losses = {"": trained / "losses.csv"}
+    files = {"": folder / best / "losses.csv"}
     if "train_groups.groups" in config:
-        groups, losses = _read(trained / "groups.csv", _groups, (groups, losses))
-    made_of = _read(folder / RECORD, _made_of, _ONE_SEED)
+        groups, files = _read(folder / best / "groups.csv", _groups, (groups, files))
+    losses = {name: _read(file, _numbers, []) for name, file in files.items() if file.is_file()}
+    stages = _read(folder / "stages.json", _json, {})
+    one_seed = {"weights": "", "seeds": 1, "trained": 1}
+    made_of = _read(folder / RECORD, lambda file: one_seed | _json(file), one_seed)
     if "unfinished" in made_of:
         raise UserError(
             f"{folder} has been trained anew and not to the end: its scores are of the model "
             "before, its curves are not; repeat the command that trains it"
         )
-    rows: dict[str, list[dict[str, float]]] = {
-        name: _read(file, _numbers, []) for name, file in losses.items()
-    }
-    return Run(
-        folder,
-        scores,
-        config,
-        {name: read for name, read in rows.items() if read},
-        groups,
-        _read(folder / "stages.json", lambda file: json.loads(file.read_text()), {}),
-        made_of,
-        _read(folder / "udr.txt", Path.read_text, ""),
-    )
+    ranking = _read(folder / "udr.txt", Path.read_text, "")
+    return Run(folder, scores, config, losses, groups, stages, made_of, ranking)
 
 
-def _read(file: Path, parse: Callable[[Path], T], default: T) -> T:
+def _read(file: Path, parse: Callable[[Path], Any], default: Any) -> Any:
     """What `parse` makes of a file; the default if there is no such file.
 
     Raises:
@@ -114,8 +98,12 @@ def _read(file: Path, parse: Callable[[Path], T], default: T) -> T:
         ) from error
 
 
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
 def _scores(file: Path) -> dict[str, Any]:
-    scores: dict[str, Any] = json.loads(file.read_text())
+    scores: dict[str, Any] = _json(file)
     for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
         if not all(isinstance(value, float) for value in part["headline"].values()):
             raise ValueError("a score is no number")
@@ -126,10 +114,6 @@ def _scores(file: Path) -> dict[str, Any]:
     if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
         raise ValueError("it does not say of which data and model")
     return scores
-
-
-def _folder_of_best_seed(ranking: Path) -> Path:
-    return ranking.parent / f"seed_{json.loads(ranking.read_text())['best_seed']}"
 
 
 def _groups(file: Path) -> tuple[list[dict[str, str]], dict[str, Path]]:
@@ -145,13 +129,6 @@ def _groups(file: Path) -> tuple[list[dict[str, str]], dict[str, Path]]:
 
 def _numbers(file: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in read_csv(file)]
-
-
-_ONE_SEED = {"weights": "", "seeds": 1, "trained": 1}
-
-
-def _made_of(file: Path) -> dict[str, Any]:
-    return _ONE_SEED | json.loads(file.read_text())
 
 
 def dataset_of(this: Run, folder: Path | None, name: str | None) -> tuple[Dataset, str]:

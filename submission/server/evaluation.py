@@ -7,6 +7,7 @@ in the container only, and of what it wrote only the exported file is read, as T
 
 import json
 import shutil
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,7 +117,10 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
     evaluation.output.chmod(0o777)  # the image's user is another than this one
     with stages.stage("clone"):
         _clone(evaluation, commit)
-    (run_in_container if options.container else run_here)(evaluation, stages)
+    try:
+        (run_in_container if options.container else run_here)(evaluation, stages)
+    except subprocess.TimeoutExpired as error:
+        raise Failure("time out", f"killed after {options.hours:g} hours") from error
     model = exported_model(evaluation.output, options.name)
     device = pick_device(options.device)
     with stages.stage("checking the model"):

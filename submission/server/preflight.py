@@ -15,7 +15,6 @@ CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
 HOST_LIMIT = 5 * MIB  # per file, without LFS
 PLACEHOLDER = "your-aicrowd-user-name"
-
 # What no submission holds: data, features, checkpoints, working folders.
 UNWANTED = re.compile(r"^(scratch|\.venv)/|\.(npz|npy|part)$|(^|/)(checkpoint|pytorch_model)\.pt$")
 
@@ -30,6 +29,23 @@ class Check:
     remedy: str = ""
 
 
+@dataclass
+class _Fault(Exception):
+    """What is wrong, and what to do; a check that finds nothing returns a sentence instead."""
+
+    detail: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """The commit to be pushed, the mode of each of its files, and the remote's address."""
+
+    id: str
+    files: dict[str, str]
+    url: str | None
+
+
 def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
     """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote.
 
@@ -39,146 +55,135 @@ def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
     _git("rev-parse", "--git-dir")  # no git, no repository, somebody else's: said as git says it
     revision = f"refs/tags/{tag}" if tag else "HEAD"
     try:
-        commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+        found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
     except UserError as error:
         problem = "nothing is committed here: commit the submission first"
         if tag:
             problem = f"no tag {tag!r}: make it with `git tag {tag}`"
         raise UserError(f"{paths.PROJECT}: {problem}") from error
-    url = _remote_url(remote)
-    tree = _tree(commit)
+    entries = _git("ls-tree", "-r", "-z", found).split("\0")[:-1]
+    files = {entry.partition("\t")[2]: entry[:6] for entry in entries}
+    commit = _Commit(found, files, _remote_url(remote))
     if tag:
         good = tag.startswith("submission-")
         remedy = "" if good else "name it submission-..., or the push triggers nothing"
-        yield Check("tag", good, f"{tag} is commit {commit[:10]}", remedy)
-    yield from (
-        _aicrowd_json(commit, tree),
-        _run_sh(tree),
-        _weights(tree),
-        _nothing_unwanted(tree),
-        _clean(commit),
-        _not_evaluated(commit, url),
-        _pins(commit),
-        _sizes(commit, url),
-    )
+        yield Check("tag", good, f"{tag} is commit {found[:10]}", remedy)
+    for name, check in _CHECKS.items():
+        try:
+            yield Check(name, True, check(commit))
+        except _Fault as fault:
+            yield Check(name, False, fault.detail, fault.remedy)
 
 
-def _aicrowd_json(commit: str, tree: dict[str, str]) -> Check:
+def _aicrowd_json(commit: _Commit) -> str:
     name = "aicrowd.json"
-    if name not in tree:
-        return Check(name, False, "not in the commit", "git add aicrowd.json, commit, tag again")
+    if name not in commit.files:
+        raise _Fault("not in the commit", "git add aicrowd.json, commit, tag again")
     try:
-        fields = json.loads(_git("show", f"{commit}:{name}"))
+        fields = json.loads(_git("show", f"{commit.id}:{name}"))
     except ValueError as error:
-        return Check(name, False, f"no JSON ({error})", "mend it, commit, tag again")
+        raise _Fault(f"no JSON ({error})", "mend it, commit, tag again") from error
     if not isinstance(fields, dict):
-        return Check(name, False, "no JSON object", "mend it, commit, tag again")
-    wrong = [
-        f'{key} must be "{CHALLENGE}"'
-        for key in ("challenge_id", "grader_id")
-        if fields.get(key) != CHALLENGE
-    ]
+        raise _Fault("no JSON object", "mend it, commit, tag again")
+    ids = ("challenge_id", "grader_id")
+    wrong = [f'{key} must be "{CHALLENGE}"' for key in ids if fields.get(key) != CHALLENGE]
     authors = fields.get("authors") or []
-    if not (isinstance(authors, list) and authors and all(_is_text(name) for name in authors)):
+    if not (isinstance(authors, list) and authors and all(map(_is_text, authors))):
         wrong.append("authors must be a list of names")
     elif PLACEHOLDER in authors:
         wrong.append(f'authors still says "{PLACEHOLDER}"')
-    for key in ("description", "license"):
-        if not _is_text(fields.get(key)):
-            wrong.append(f"{key} must be text")
+    texts = ("description", "license")
+    wrong += [f"{key} must be text" for key in texts if not _is_text(fields.get(key))]
     if not isinstance(fields.get("gpu"), bool):
         wrong.append("gpu must be true or false")
     if wrong:
-        return Check(name, False, "; ".join(wrong), "fill it in, commit, tag again")
-    return Check(name, True, f"complete; authors: {', '.join(authors)}")
+        raise _Fault("; ".join(wrong), "fill it in, commit, tag again")
+    return f"complete; authors: {', '.join(authors)}"
 
 
-def _run_sh(tree: dict[str, str]) -> Check:
-    mode = tree.get("run.sh")
-    if mode is None:
-        return Check("run.sh", False, "not in the commit", "git add run.sh, commit, tag again")
-    if mode != "100755":
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _run_sh(commit: _Commit) -> str:
+    if "run.sh" not in commit.files:
+        raise _Fault("not in the commit", "git add run.sh, commit, tag again")
+    if commit.files["run.sh"] != "100755":
         remedy = "git update-index --chmod=+x run.sh, commit, tag again"
-        return Check("run.sh", False, "not executable in the commit", remedy)
-    return Check("run.sh", True, "there and executable")
+        raise _Fault("not executable in the commit", remedy)
+    return "there and executable"
 
 
-def _weights(tree: dict[str, str]) -> Check:
+def _weights(commit: _Commit) -> str:
     name = SHIPPED_WEIGHTS.relative_to(paths.PROJECT).as_posix()
-    if name not in tree:
-        return Check("weights", False, f"{name} is not in the commit", f"git add {name}, commit")
+    if name not in commit.files:
+        raise _Fault(f"{name} is not in the commit", f"git add {name}, commit")
     if not SHIPPED_WEIGHTS.is_file():
-        return Check("weights", False, f"no file {name}", f"git checkout -- {name}")
+        raise _Fault(f"no file {name}", f"git checkout -- {name}")
     try:
         digest = check_sha256(SHIPPED_WEIGHTS)
     except UserError as error:
         problem, _, remedy = str(error).rpartition(": ")
-        return Check("weights", False, problem, remedy)
+        raise _Fault(problem, remedy) from error
     sums = SHIPPED_WEIGHTS.parent / "SHA256SUMS"
     if not sums.is_file() or SHIPPED_WEIGHTS.name not in sums.read_text():
         remedy = f"cd {sums.parent} && sha256sum *.safetensors >SHA256SUMS"
-        return Check("weights", False, "their SHA-256 is recorded nowhere", remedy)
-    return Check("weights", True, f"{name}, SHA-256 {digest[:12]}... as recorded")
+        raise _Fault("their SHA-256 is recorded nowhere", remedy)
+    return f"{name}, SHA-256 {digest[:12]}... as recorded"
 
 
-def _nothing_unwanted(tree: dict[str, str]) -> Check:
-    name = "no data or scratch committed"
-    if unwanted := [file for file in tree if UNWANTED.search(file)]:
+def _nothing_unwanted(commit: _Commit) -> str:
+    if unwanted := [file for file in commit.files if UNWANTED.search(file)]:
         more = f" and {len(unwanted) - 1} more" if len(unwanted) > 1 else ""
         remedy = f"git rm --cached {unwanted[0]}{more}, commit, tag again"
-        return Check(name, False, f"{unwanted[0]}{more}", remedy)
-    return Check(name, True, f"{len(tree)} files, none of them")
+        raise _Fault(f"{unwanted[0]}{more}", remedy)
+    return f"{len(commit.files)} files, none of them"
 
 
-def _clean(commit: str) -> Check:
-    name = "work tree"
-    changed = _git("status", "--porcelain").splitlines()
-    if changed:
+def _clean(commit: _Commit) -> str:
+    if changed := _git("status", "--porcelain").splitlines():
         detail = f"{len(changed)} changes that are not in the commit, the first: {changed[0][3:]}"
-        return Check(name, False, detail, "commit them (or git stash), then tag")
+        raise _Fault(detail, "commit them (or git stash), then tag")
     head = _git("rev-parse", "HEAD").strip()
-    if head != commit:
-        detail = f"checked out is {head[:10]}, the tag is {commit[:10]}"
-        return Check(name, False, detail, "check the tag out, or tag what is checked out")
-    return Check(name, True, "clean, and what is checked out is what would be pushed")
+    if head != commit.id:
+        detail = f"checked out is {head[:10]}, the tag is {commit.id[:10]}"
+        raise _Fault(detail, "check the tag out, or tag what is checked out")
+    return "clean, and what is checked out is what would be pushed"
 
 
-def _not_evaluated(commit: str, url: str | None) -> Check:
-    name = "not evaluated before"
+def _not_evaluated(commit: _Commit) -> str:
     folders = [paths.home()]
     # A relative one is meant from the repository, wherever the check is called.
-    if url and (remote := paths.PROJECT / url.removeprefix("file://")).is_dir():
+    if commit.url and (remote := paths.PROJECT / commit.url.removeprefix("file://")).is_dir():
         folders.append(remote)
     for board in (folder / "leaderboard.json" for folder in folders):
         if not board.is_file():
             continue
         try:
             commits = [row["commit"] for row in json.loads(board.read_text())]
-        except (ValueError, KeyError, TypeError):
-            return Check(name, False, f"{board} is damaged", "move it away")
-        if commit in commits:
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Fault(f"{board} is damaged", "move it away") from error
+        if commit.id in commits:
             remedy = "change something and commit, then tag: a second tag triggers nothing"
-            return Check(name, False, f"{commit[:10]} is in {board}", remedy)
-    return Check(name, True, f"{commit[:10]} is in no leaderboard here")
+            raise _Fault(f"{commit.id[:10]} is in {board}", remedy)
+    return f"{commit.id[:10]} is in no leaderboard here"
 
 
-def _pins(commit: str) -> Check:
-    name = "pins agree"
+def _pins(commit: _Commit) -> str:
     texts = {}
     for file in ("requirements.lock", "environment.yml", "Dockerfile"):
-        try:
-            texts[file] = _git("show", f"{commit}:{file}")
-        except UserError:
-            return Check(name, False, f"{file} is not in the commit", f"git add {file}, commit")
+        if file not in commit.files:
+            raise _Fault(f"{file} is not in the commit", f"git add {file}, commit")
+        texts[file] = _git("show", f"{commit.id}:{file}")
     lock, conda = lock_pins(texts["requirements.lock"]), conda_pins(texts["environment.yml"])
     if lock != conda:
         first = sorted(set(lock) ^ set(conda))[0] if set(lock) ^ set(conda) else "their order"
         detail = f"requirements.lock and environment.yml differ, first in {first}"
-        return Check(name, False, detail, "copy the lock's lines into the pip section")
+        raise _Fault(detail, "copy the lock's lines into the pip section")
     if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", texts["Dockerfile"]):
         remedy = "let it say `pip install --no-deps -r requirements.lock`"
-        return Check(name, False, "the Dockerfile does not install requirements.lock", remedy)
-    return Check(name, True, f"{len(lock)} packages in lock file, environment.yml and Dockerfile")
+        raise _Fault("the Dockerfile does not install requirements.lock", remedy)
+    return f"{len(lock)} packages in lock file, environment.yml and Dockerfile"
 
 
 def lock_pins(text: str) -> list[str]:
@@ -192,26 +197,32 @@ def conda_pins(text: str) -> list[str]:
     return [line.strip().removeprefix("- ") for line in section.splitlines() if line.strip()]
 
 
-def _sizes(commit: str, url: str | None) -> Check:
-    name = "file sizes"
-    if url is None or HOST not in url:
-        return Check(name, True, f"no limit but on {HOST}; the remote is {url or 'not named'}")
+def _sizes(commit: _Commit) -> str:
+    if commit.url is None or HOST not in commit.url:
+        return f"no limit but on {HOST}; the remote is {commit.url or 'not named'}"
     # A push takes the history along, so a large file of an earlier commit counts, too.
-    objects = _git("rev-list", "--objects", commit)
-    listed = _git(
-        "cat-file", "--batch-check=%(objecttype) %(objectsize) %(rest)", stdin=objects
-    ).splitlines()
-    large = {
-        rest: int(size)
-        for kind, size, rest in (line.split(" ", 2) for line in listed)
-        if kind == "blob" and int(size) > HOST_LIMIT
-    }
-    if large:
-        worst = max(large, key=lambda file: large[file])
-        detail = f"{HOST} takes 5 MB a file without LFS; {worst} has {mib(large[worst])}"
+    objects = _git("rev-list", "--objects", commit.id)
+    shown = "--batch-check=%(objecttype) %(objectsize) %(rest)"
+    lines = [line.split(" ", 2) for line in _git("cat-file", shown, stdin=objects).splitlines()]
+    blobs = [(int(size), file) for kind, size, file in lines if kind == "blob"]
+    size, file = max(blobs)
+    if size > HOST_LIMIT:
+        detail = f"{HOST} takes 5 MB a file without LFS; {file} has {mib(size)}"
         remedy = "git lfs install && git lfs migrate import --everything --above=5MB, tag again"
-        return Check(name, False, detail, remedy)
-    return Check(name, True, f"none over 5 MB without LFS, {HOST}'s limit")
+        raise _Fault(detail, remedy)
+    return f"none over 5 MB without LFS, {HOST}'s limit"
+
+
+_CHECKS = {
+    "aicrowd.json": _aicrowd_json,
+    "run.sh": _run_sh,
+    "weights": _weights,
+    "no data or scratch committed": _nothing_unwanted,
+    "work tree": _clean,
+    "not evaluated before": _not_evaluated,
+    "pins agree": _pins,
+    "file sizes": _sizes,
+}
 
 
 def _remote_url(name: str | None) -> str | None:
@@ -223,12 +234,6 @@ def _remote_url(name: str | None) -> str | None:
         raise UserError(f"no remote {name!r}: `git remote -v` lists them") from error
 
 
-def _tree(commit: str) -> dict[str, str]:
-    """Every file of a commit and its mode."""
-    entries = _git("ls-tree", "-r", "-z", commit).split("\0")[:-1]
-    return {entry.partition("\t")[2]: entry[:6] for entry in entries}
-
-
 def _git(*command: str, stdin: str | None = None) -> str:
     try:
         return git("-C", str(paths.PROJECT), *command, stdin=stdin)
@@ -237,7 +242,3 @@ def _git(*command: str, stdin: str | None = None) -> str:
             f"git {command[0]} in {paths.PROJECT}: {first_line(error)}; check that it is the "
             "submission's repository"
         ) from error
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())

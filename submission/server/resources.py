@@ -34,14 +34,11 @@ def resource_checks(
     limit: Limit,
     max_hours: float,
 ) -> Iterator[Check]:
-    """Whether memory and time suffice for a configuration on a data set.
-
-    Args:
-        data, name: folder and name of the data set as the user gave them; without a folder the data
-            set need not be there, and its official size is taken.
+    """Whether memory and time suffice for a configuration on a data set (`data`: its folder).
 
     Raises:
-        UserError: the configuration is wrong, or a data set is named that is not there.
+        UserError: the configuration is wrong, or the folder does not hold the data set. If none is
+            given it may be missing: its official size is taken.
     """
     load_training(config, bindings)
     device = pick_device("auto")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +34,11 @@ class Failure(Exception):
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Which tag is evaluated, and how.
+    """Which tag of which repository (a path or an address) is evaluated, and how.
 
-    Attributes:
-        tag: of `repo`, a path or an address.
-        leaderboard: JSON file that gets the row.
-        once: do nothing if the tag's commit has a row already.
-        memory: limit of the run, swap included, as "8g".
-        hours: wall clock of the run.
-        container: run in the image; else in a fresh clone on this machine.
-        build_arguments, build_network: of `docker build`. gpus: of `docker run`.
-        device: of the scoring.
-        quick: lowered sample counts of the metrics.
+    `memory` ("8g", swap included) and `hours` limit the run, which is in a container or else in a
+    fresh clone on this machine. With `once` a commit that has a row already is left alone. `device`
+    and `quick` (lowered sample counts) are of the scoring.
     """
 
     tag: str
@@ -55,7 +48,7 @@ class EvaluationOptions:
     memory: str = "8g"
     hours: float = 8
     container: bool = True
-    build_arguments: tuple[str, ...] = ()
+    build_arg: Sequence[str] = ()
     build_network: str | None = None
     gpus: str | None = None
     device: str = "auto"
@@ -116,10 +109,17 @@ def challenge_environment(
 
 
 def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
+    """The run as the server does it.
+
+    Raises:
+        Failure: it could not be built, or ended badly.
+        TimeoutExpired: it was killed after its hours.
+        UserError: Docker could not start it.
+    """
     options = evaluation.options
     image_id = evaluation.folder / "image"
     build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
-    for argument in options.build_arguments:
+    for argument in options.build_arg:
         build += ["--build-arg", argument]
     if options.build_network:
         build += ["--network", options.build_network]
@@ -149,8 +149,6 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
         try:
             with stages.stage("run"):
                 code = evaluation.logged(command, timeout=options.hours * 3600)
-        except subprocess.TimeoutExpired as error:
-            raise Failure("time out", f"killed after {options.hours:g} hours") from error
         finally:
             said = _docker("inspect", "--format", "{{json .State}}", name).stdout
             state = json.loads(said) if said.strip() else {}
@@ -191,7 +189,11 @@ def _internal_network(name: str) -> Iterator[str]:
 
 
 def run_here(evaluation: Evaluation, stages: Stages) -> None:
-    """The run without a container: fresh clone, packages through its own prepare.sh."""
+    """The run without a container, in its clone, with packages through its own prepare.sh.
+
+    Raises:
+        Failure, TimeoutExpired: as run_in_container.
+    """
     options = evaluation.options
     dropped = ("AICROWD", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
@@ -229,8 +231,6 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
             )
             try:
                 code = process.wait(options.hours * 3600)
-            except subprocess.TimeoutExpired as error:
-                raise Failure("time out", f"killed after {options.hours:g} hours") from error
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)

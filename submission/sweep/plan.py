@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,22 +27,16 @@ from submission.sweep.job import Job, record_of
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What a sweep runs, and what each of its jobs may take.
+    """What a sweep runs (each of `configs` with the seeds 0 to `seeds` - 1), and on what.
 
-    Attributes:
-        configs: gin files, each run with the seeds 0 to `seeds` - 1 and with `bindings`.
-        out: the sweep's folder, with a run folder per job.
-        weights: of the extractor.
-        metrics, quick: as for `score`.
-        address: of a running Ray cluster; None for this machine.
-        cpus, gpus: per job.
-        memory: per job, as "8g"; None for the cores' share of this machine's memory, on a cluster
-            for what the job's node says.
+    `address` is that of a running Ray cluster, None for this machine. `cpus`, `gpus` and `memory`
+    ("8g") are per job; `memory` is by default its cores' share of this machine's memory, on a
+    cluster what its node says.
     """
 
-    configs: tuple[Path, ...]
+    configs: Sequence[Path]
     out: Path
-    bindings: tuple[str, ...] = ()
+    bindings: Sequence[str] = ()
     seeds: int = 5
     weights: Path = SHIPPED_WEIGHTS
     metrics: str = ",".join(METRICS)
@@ -64,7 +59,7 @@ def checked(options: SweepOptions) -> SweepOptions:
     names = [binding.partition("=")[0].strip() for binding in options.bindings]
     if any(name.endswith("train_vae.seed") for name in names):
         raise UserError("train_vae.seed is what a sweep varies: leave out its binding")
-    configs = tuple(find_config(config).resolve() for config in options.configs)
+    configs = [find_config(config).resolve() for config in options.configs]
     stems = [config.stem for config in configs]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
         raise UserError(

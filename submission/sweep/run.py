@@ -35,8 +35,8 @@ def run_sweep(options: SweepOptions, dataset: Dataset) -> dict[str, str]:
         with signals.stoppable():
             log.info("data: %s", dataset.description)
             md5 = verify(dataset, sys.stderr.isatty())
-            copies = (own_copy(config, options.out.resolve()) for config in options.configs)
-            options = replace(options, configs=tuple(copies))
+            copies = [own_copy(config, options.out.resolve()) for config in options.configs]
+            options = replace(options, configs=copies)
             jobs = plan_jobs(options, dataset, md5)
             todo = [job for job in jobs if not scores_of(job)]
             log.info("%d jobs, %d of them have scores", len(jobs), len(jobs) - len(todo))

@@ -1,4 +1,4 @@
-"""Rendered stand-ins: the file format, the geometry of the pictures, and what is refused."""
+"""Rendered stand-ins: the file format, the geometry of the images, and what is refused."""
 
 import argparse
 import math
@@ -120,7 +120,7 @@ def test_a_palette_leaves_an_object_few_colours() -> None:
     for image, full in zip(images[3:], plain[3:], strict=True):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) <= 160
         assert 1 <= red(image) <= 9
-        assert np.abs(image.astype(int) - full).mean() < 4  # the picture is the same
+        assert np.abs(image.astype(int) - full).mean() < 4  # the image is the same
 
 
 def test_the_file_is_a_plain_npz_in_the_official_order(small: Path) -> None:
