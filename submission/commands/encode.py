@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from submission.commands.options import dataset_of
+from submission.commands.options import add_data, add_device, add_name, dataset_of
 from submission.data.dataset import open_file, verify
 from submission.latents.codes import codes_of, write_codes
 from submission.runtime import paths
@@ -12,12 +12,12 @@ from submission.runtime.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, help="npz file with uint8 images (N, 64, 64, 3)")
-    parser.add_argument("--dataset", help="or a data set; default: AICROWD_DATASET_NAME")
-    parser.add_argument("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
+    what = "npz file with uint8 images (N, 64, 64, 3); default: a data set's"
+    parser.add_argument("--images", type=Path, help=what)
+    add_data(parser)
     parser.add_argument("--model", type=Path, help="exported model; default: that of the run")
-    parser.add_argument("--name", help="the run's name; default: AICROWD_EVALUATION_NAME")
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
+    add_name(parser)
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, help="npz file to write")
 
 

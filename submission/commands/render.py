@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from submission.render.rig import AXIS_VALUES, DOMAINS
-from submission.render.stand_in import write_picture, write_stand_in
+from submission.render.stand_in import write_samples, write_stand_in
 from submission.runtime import signals
 from submission.runtime.errors import UserError
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     if args.threads is not None and args.threads < 1:
         raise UserError(f"--threads {args.threads} is not a number of threads: give 1 or more.")
     if args.picture is not None:
-        write_picture(args.picture)
+        write_samples(args.picture)
         return
     if args.out is None:
         raise UserError("render needs --out: name the folder that is to get the stand-in.")

@@ -16,7 +16,6 @@ from submission.runtime.usage import Stages
 from submission.server import events
 
 log = logging.getLogger(__name__)
-
 # Render seed of the dry run's stand-in.
 SEED = 0
 

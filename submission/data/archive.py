@@ -18,12 +18,9 @@ from submission.data.factors import IMAGE_SHAPE
 from submission.runtime.errors import UserError
 
 IMAGE_BYTES = math.prod(IMAGE_SHAPE)
-
 _IMAGES = "images.npy"
-
 # numpy reads headers of at most 10,000 characters; one that claims more must not fill the memory.
 _HEADER_BYTES = 12 + 10_000
-
 # `factor_sizes` and `stand_in` are far smaller; a larger one was made to fill the memory.
 _SMALL_BYTES = 1 << 20
 

@@ -17,7 +17,6 @@ from submission.runtime.errors import UserError
 from submission.runtime.kinds import Count, Text
 
 FEATURE_SIZE = 512
-
 # ImageNet statistics per channel, for images in [0, 1] (section 2.1).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -3,7 +3,7 @@
 They were made as disentanglement_lib's `visualize_dataset` does: seven panels of 64x64 in rows with
 10 pixels of white between and around them; panel k starts at the one configuration that all share
 and takes factor k through its values and back, the others stay. The files carry no labels, but
-where factor k starts decides its whole course, so the start can be told from what is read.
+where factor k starts decides its whole course, so the start can be found from what is read.
 """
 
 import math
@@ -21,7 +21,6 @@ from submission.runtime.errors import UserError
 PANELS = 7
 _SIDE, _GAP = 64, 10
 _TILT, _PAN = AXES
-
 # Our values in the order in which an animation takes them. The real ones were made before their
 # files were published, with colours, shapes and backgrounds in another order.
 _REAL_ANIMATIONS = {0: (2, 1, 3, 0, 5, 4), 1: (2, 3, 1, 5, 4, 0), 4: (1, 2, 0)}
@@ -68,15 +67,10 @@ def read_animation(path: Path) -> npt.NDArray[np.uint8]:
             "has several, of seven 64x64 panels in rows with 10 pixels around each (--frames takes "
             "single images)"
         )
-    places = [
-        (_GAP + row * (_SIDE + _GAP), _GAP + column * (_SIDE + _GAP))
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return np.stack([
-        np.stack([frame[y : y + _SIDE, x : x + _SIDE] for y, x in places[:PANELS]])
-        for frame in frames
-    ])  # fmt: skip
+    step = _SIDE + _GAP
+    corners = [(_GAP + k // columns * step, _GAP + k % columns * step) for k in range(PANELS)]
+    panels = [[frame[y : y + _SIDE, x : x + _SIDE] for y, x in corners] for frame in frames]
+    return np.array(panels)
 
 
 def course(start: int, values: int, frames: int) -> Numbers:

@@ -22,8 +22,7 @@ from submission.runtime.kinds import Count, CountOrNone, Share, Shares, Text, Te
 
 log = logging.getLogger(__name__)
 
-
-# Images that are rendered for validation have numbers from here on; training never gets so far.
+# Rendered images for validation are numbered from here on; training never gets so far.
 _VALIDATION = 2**40
 Numbers = npt.NDArray[np.int64]
 Batch = tuple[npt.NDArray[np.uint8], Numbers]
@@ -35,11 +34,11 @@ class Source:
 
     Attributes:
         load: image numbers int64 (n,) -> images uint8 (n, 64, 64, 3) and factors int64 (n, 7), in
-            the order of scene.FACTOR_NAMES.
+            the order of rig.FACTOR_NAMES.
         epoch: number of an epoch, from 0 -> its images' numbers in the order of training.
         validation: the numbers of images that are in no epoch.
         description: what the images are, for the weight file.
-        identity: what makes these images others of the same description: the files' md5.
+        identity: tells images of the same description apart: the files' md5.
     """
 
     load: Callable[[Numbers], Batch]
@@ -79,7 +78,7 @@ def file_source(
     files = [open_dataset(folder, name) for name in datasets]
     arrays = [file.array() for file in files]
     for array in arrays:
-        # Random access: reading ahead would read what nobody asked for.
+        # Random access: reading ahead would read images that are not asked for.
         array._mmap.madvise(1)  # type: ignore[attr-defined]  # MADV_RANDOM
     first = np.cumsum([0, *(file.num_images for file in files)])
     training, validation = [], []
@@ -132,14 +131,14 @@ def rendered_source(
 
     Args:
         images_per_epoch: how many an epoch is to be. mix: shares of toy, realistic and real look.
-        strength: of the randomisation, see appearance.py; 0 for the plain looks.
+        strength: of the randomisation, see render/randomize.py; 0 for the plain looks.
     """
     # Imported here because its compiler is slow to import and every command imports this module.
-    from submission.render import randomize as appearance
+    from submission.render.randomize import render_random
 
     def load(numbers: Numbers) -> Batch:
         # One thread, beside the training: it needs a thirtieth of the training's time.
-        return appearance.render_random(seed, numbers, mix, strength, threads=1)
+        return render_random(seed, numbers, mix, strength, threads=1)
 
     return Source(
         load,
@@ -179,7 +178,7 @@ def batches(
 ) -> Iterator[Batch]:
     """This process's share of each batch, loaded in a thread while the network works.
 
-    Reading and rendering leave Python's lock alone, so a thread is enough.
+    Reading and rendering release Python's lock, so a thread is enough.
     """
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as pool:

@@ -66,10 +66,8 @@ class Probe:
         if self.moved:
             rows = []
             for name, row in self.moved.items():
-                share = row.get("mean_over_values")
-                rows.append(
-                    [name, f"{row['error']:.2f} steps" if share is None else f"{share:.1%}"]
-                )
+                (score,) = row.values()
+                rows.append([name, f"{score:.2f} steps" if "error" in row else f"{score:.1%}"])
             title = "on the panel that moves the factor, mean over values or mean abs. error"
             parts.append("\n".join([title, *aligned(rows)]))
         if self.note:
@@ -112,11 +110,8 @@ def probe_dataset(dataset: Dataset, count: int, reader: Reader) -> Probe:
 
 def read_factors(weights: Path, heads: Path, device: torch.device, images: Images) -> Numbers:
     """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
-    extractor = (
-        load_extractor(weights, Extractor("learned", 64))
-        .to(device)
-        .to(memory_format=torch.channels_last)
-    )
+    extractor = load_extractor(weights, Extractor(aggregation="learned", resolution=64))
+    extractor.to(device).to(memory_format=torch.channels_last)
     layers = [(weight.to(device), bias.to(device)) for weight, bias in read_heads(heads)]
     read = []
     bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from submission.finetuning.network import AXES, FACTOR_SIZES, readable
-from submission.render.domains import REAL
 from submission.render.rig import AXIS_VALUES, FACTOR_NAMES
+from submission.render.scene import rig_of
 from submission.runtime.files import replacing
 from submission.runtime.text import aligned
 
@@ -58,8 +58,8 @@ def arm_direction(tilt: Numbers, pan: Numbers) -> npt.NDArray[np.float64]:
     By the real rig's numbers; the other rigs' differ by less than a degree.
     """
     middle = (AXIS_VALUES - 1) / 2
-    theta = np.radians((tilt - middle) * REAL.tilt_step + REAL.tilt_zero)
-    phi = np.radians((pan - middle) * REAL.pan_step + REAL.pan_zero)
+    theta = np.radians((tilt - middle) * rig_of("real").tilt_step + rig_of("real").tilt_zero)
+    phi = np.radians((pan - middle) * rig_of("real").pan_step + rig_of("real").pan_zero)
     return np.stack(
         [np.sin(theta) * np.sin(phi), np.sin(theta) * np.cos(phi), np.cos(theta)], axis=1
     )

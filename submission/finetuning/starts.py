@@ -16,9 +16,8 @@ from submission.runtime.errors import UserError
 
 # VGG16-BN's convolutions by their place in torchvision's `features`, and their places in VGG19-BN.
 # The fourth of VGG19-BN's blocks 3 and 4 and two of block 5 have no counterpart in the CRAFT file.
-_CRAFT_TO_VGG19 = {
-    0: 0, 3: 3, 7: 7, 10: 10, 14: 14, 17: 17, 20: 20, 24: 27, 27: 30, 30: 33, 34: 40, 37: 43,
-}  # fmt: skip
+_CRAFT = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37)
+_VGG19 = (0, 3, 7, 10, 14, 17, 20, 27, 30, 33, 40, 43)
 _IDENTITY_CONVOLUTIONS = (23, 36, 46, 49)
 
 
@@ -104,7 +103,7 @@ def craft_weights(path: Path) -> dict[str, Tensor]:
             found[rest] = value
     tensors: dict[str, Tensor] = {}
     norm = ("weight", "bias", "running_mean", "running_var")
-    for theirs, ours in _CRAFT_TO_VGG19.items():
+    for theirs, ours in zip(_CRAFT, _VGG19, strict=True):
         for shift, names in ((0, ("weight", "bias")), (1, norm)):
             for name in names:
                 if f"{theirs + shift}.{name}" not in found:

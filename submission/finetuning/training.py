@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,7 @@ def _steps_per_epoch(source: Source, batch_size: int) -> int:
     return images // batch_size
 
 
+@dataclass
 class _Training:
     """The network, its optimiser, and how far they have come: what a checkpoint holds.
 
@@ -198,32 +199,30 @@ class _Training:
         history: one row for each epoch that is done.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        settings: Settings,
-        steps: int,
-        device: torch.device,
-        checkpoint: Path,
-        fingerprint: str,
-    ) -> None:
-        self.network, self.settings, self.steps, self.device = network, settings, steps, device
-        self.checkpoint, self.fingerprint = checkpoint, fingerprint
-        self.optim = _optimizer(network, settings, device)
-        self.step = 0
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.history: list[dict[str, float]] = []
-        if state := load_checkpoint(checkpoint, fingerprint, device):
-            with continuing(checkpoint):
-                network.load_state_dict(state["network"])
+    network: Network
+    settings: Settings
+    steps: int  # an epoch
+    device: torch.device
+    checkpoint: Path
+    fingerprint: str
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Goes on from the checkpoint, if there is one; UserError as load_checkpoint."""
+        self.optim = _optimizer(self.network, self.settings, self.device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        if state := load_checkpoint(self.checkpoint, self.fingerprint, self.device):
+            with continuing(self.checkpoint):
+                self.network.load_state_dict(state["network"])
                 self.optim.load_state_dict(state["optimizer"])
                 self.step, self.loss, self.history = state["step"], state["loss"], state["history"]
-            log.info("continuing after step %d of %d", self.step, settings.epochs * steps)
-        self.parallel: nn.Module = network
+            total = self.settings.epochs * self.steps
+            log.info(f"continuing after step {self.step} of {total}")
+        self.parallel: nn.Module = self.network
         if process_count() > 1:
-            self.parallel = DistributedDataParallel(
-                network, device_ids=[device.index] if device.type == "cuda" else None
-            )
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            self.parallel = DistributedDataParallel(self.network, device_ids=devices)
 
     def save(self) -> None:
         if process_rank() == 0:
@@ -297,13 +296,7 @@ class _Training:
             "loss": self.loss.item() / self.steps,
         }
         self.loss = torch.zeros_like(self.loss)
-        return row | validate(
-            self.network,
-            source,
-            self.settings.batch_size,
-            self.device,
-            self.settings.axis_smoothing,
-        )
+        return row | validate(self.network, source, self.settings, self.device)
 
 
 def _optimizer(network: Network, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
@@ -342,23 +335,22 @@ def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
 
 @torch.inference_mode()
 def validate(
-    network: Network, source: Source, batch_size: int, device: torch.device, axis_smoothing: float
+    network: Network, source: Source, settings: Settings, device: torch.device
 ) -> dict[str, float]:
     """On the source's validation images: the loss, the accuracy of each factor under its name
     (share, 0..1), and `tilt_error`, `pan_error`, the mean absolute errors in steps."""
     network.eval()
     sums = torch.zeros(11, dtype=torch.float64, device=device)  # images, loss, 7 right, 2 errors
-    for images, factors in batches(
-        source, source.validation, batch_size, process_rank(), process_count()
-    ):
+    size, rank, world = settings.batch_size, process_rank(), process_count()
+    for images, factors in batches(source, source.validation, size, rank, world):
         truth = torch.from_numpy(factors).to(device)
         logits = network(_input(images, device))
         read = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
         sums[0] += len(images)
-        sums[1] += len(images) * finetuning_loss(logits, truth, axis_smoothing)
+        sums[1] += len(images) * finetuning_loss(logits, truth, settings.axis_smoothing)
         sums[2:9] += (read == truth).sum(dim=0)
         sums[9:] += (read - truth)[:, list(AXES)].abs().sum(dim=0)
-    if process_count() > 1:
+    if world > 1:
         dist.all_reduce(sums)
     means = (sums[1:] / sums[0]).tolist()
     names = ["validation_loss", *FACTOR_NAMES, "tilt_error", "pan_error"]

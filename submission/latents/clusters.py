@@ -9,7 +9,6 @@ from torch import nn
 
 # Of a latent's histogram: bins, their blur, and what is added to all (share of the highest).
 _BINS, _BLUR, _FLOOR = 200, 3.0, 0.01
-
 # Between clusters the density falls to this share of the lower peak's. Where it also has dents of
 # less depth, down to the second share, the clusters overlap and are left alone.
 _GAP, _DENT = 0.2, 0.7

@@ -19,7 +19,6 @@ from submission.runtime.files import replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
 BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 
 
@@ -43,8 +42,8 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
             parts.append(call_model(module, to_float(images, device), str(model)))
             if parts[0].shape[1] != parts[-1].shape[1]:
                 raise UserError(
-                    f"{model} answers {parts[0].shape[1]} latents, then {parts[-1].shape[1]}: "
-                    "export it again"
+                    f"{model} answers with {parts[0].shape[1]} and then with "
+                    f"{parts[-1].shape[1]} latents: export it again"
                 )
             bar.update(len(images))
     codes = np.concatenate(parts)

@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 # Of each component, in what two components tell of each other.
 _BINS = 12
-
 # FastICA's steps: more than it has needed so far (it says so in the log when they do not do).
 _ICA_STEPS = 1000
 

@@ -25,16 +25,12 @@ from submission.runtime.files import read_csv, write_text
 
 log = logging.getLogger(__name__)
 
-
 # The ranking's correlations move in the third digit from here on.
 _RANKED_ON = 10_000
-
 # In a seed's folder, as long as that has a checkpoint: it is trained to its end.
 _DONE = "trained.txt"
-
 # In a seed's folder: it has come to nothing. The fingerprint, and why.
 _FAILED = "failed.txt"
-
 # Up to this share of random deals that are as sure, the log speaks of an order.
 _BY_CHANCE = 0.05
 

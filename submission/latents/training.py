@@ -24,7 +24,6 @@ from submission.runtime.kinds import Betas, Count, Optimizer, Rate, Several, Who
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
 # A checkpoint inside an epoch after so many seconds without one: an epoch can take an hour.
 _CHECKPOINT_SECONDS = 600
 

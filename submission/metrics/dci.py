@@ -1,5 +1,6 @@
 """DCI with its boosted trees spread over processes."""
 
+from functools import partial
 from typing import Any
 
 import joblib
@@ -33,52 +34,55 @@ def factor_importance(
     return factor, matrix[:, 0], float(train_accuracy), float(test_accuracy)
 
 
+def importance(
+    x_train: NDArray[Any],
+    y_train: NDArray[Any],
+    x_test: NDArray[Any],
+    y_test: NDArray[Any],
+    workers: int,
+    title: str = "DCI",
+) -> tuple[NDArray[np.float64], np.floating[Any], np.floating[Any]]:
+    """The library's compute_importance_gbt with its loop over the factors spread over processes.
+
+    Args:
+        x_train, x_test: codes (C, num_points).
+        y_train, y_test: factors (num_factors, num_points).
+        title: of the progress bar.
+
+    Returns:
+        The importance (C, num_factors) of each latent for each factor, columns of sum 1, and the
+        mean accuracies on the training and the test points.
+    """
+    num_factors = len(y_train)
+    # A fit's time grows with the number of its factor's values: begin with the longest.
+    order = sorted(range(num_factors), key=lambda i: -len(np.unique(y_train[i])))
+    jobs = (
+        joblib.delayed(factor_importance)(i, x_train, y_train[i : i + 1], x_test, y_test[i : i + 1])
+        for i in order
+    )
+    # One thread in each worker: the fits already fill the cores.
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        fits = joblib.Parallel(
+            n_jobs=min(workers, num_factors),
+            return_as="generator_unordered",
+            pre_dispatch="all",
+            max_nbytes=None,  # a few MB: no memory-mapped copies in /dev/shm, small in Docker
+        )(jobs)
+        bar = progress_bar(iterable=fits, total=num_factors, desc=title, unit=" factors")
+        found = sorted(bar, key=lambda fit: fit[0])
+    _, columns, train_accuracy, test_accuracy = zip(*found, strict=True)
+    return np.stack(columns, axis=1), np.mean(train_accuracy), np.mean(test_accuracy)
+
+
 def compute_dci(
     data: Any,
     representation_function: RepresentationFunction,
     random_state: np.random.RandomState,
     workers: int,
 ) -> dict[str, Any]:
-    """The library's compute_dci with its loop over the factors spread over processes.
-
-    `dci.compute_importance_gbt`, which holds that loop and takes nearly all of the time, is
-    replaced during the call; sampling, importances, disentanglement and completeness remain the
-    library's.
-    """
-
-    def importance(
-        x_train: NDArray[Any], y_train: NDArray[Any], x_test: NDArray[Any], y_test: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], np.floating[Any], np.floating[Any]]:
-        num_factors = y_train.shape[0]
-        # A fit's time grows with the number of its factor's values: begin with the longest.
-        order = sorted(range(num_factors), key=lambda i: -len(np.unique(y_train[i])))
-        jobs = (
-            joblib.delayed(factor_importance)(
-                i, x_train, y_train[i : i + 1], x_test, y_test[i : i + 1]
-            )
-            for i in order
-        )
-        matrix = np.zeros((x_train.shape[0], num_factors))
-        train_accuracy = np.zeros(num_factors)
-        test_accuracy = np.zeros(num_factors)
-        # One thread in each worker: the fits already fill the cores.
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            parallel = joblib.Parallel(
-                n_jobs=min(workers, num_factors),
-                return_as="generator_unordered",
-                pre_dispatch="all",
-                max_nbytes=None,  # a few MB: no memory-mapped copies in /dev/shm, small in Docker
-            )
-            finished = progress_bar(
-                iterable=parallel(jobs), total=num_factors, desc="DCI", unit=" factors"
-            )
-            for i, column, train, test in finished:
-                matrix[:, i] = column
-                train_accuracy[i] = train
-                test_accuracy[i] = test
-        return matrix, np.mean(train_accuracy), np.mean(test_accuracy)
-
-    dci.compute_importance_gbt = importance
+    """The library's compute_dci with `importance` above in the place of its own, which takes nearly
+    all of the time; sampling, disentanglement and completeness remain the library's."""
+    dci.compute_importance_gbt = partial(importance, workers=workers)
     try:
         scores: dict[str, Any] = dci.compute_dci(data, representation_function, random_state)
     finally:

@@ -11,7 +11,6 @@ from submission.runtime.paths import CONFIGS
 
 Result = dict[str, Any]
 METRICS: tuple[str, ...] = ("factor_vae", "dci", "sap", "irs", "mig")
-
 TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
 # The one number the server reports of each metric.

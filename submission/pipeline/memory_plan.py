@@ -26,42 +26,33 @@ from submission.runtime.usage import Stages
 
 log = logging.getLogger(__name__)
 
-
 # Measured on the CPU with torch 2.14.1 (x86-64, two threads) and rounded up; in MiB, own memory and
 # code of an idle process (RssAnon 369, RssFile 305; 383 when it trains):
 #   python -c "import submission.commands.train; print(open('/proc/self/status').read())"
 BASE, CODE = 380, 390
-
 # From the last line of the logs of
 #   python -m submission train --config CONFIG.gin extract_features.batch_size=B train_vae.epochs=2
 # for B = 16, 64, 256 (features 587, 668, 1,076 MiB), public.gin (VAE 684, export 778) and
 # private.gin (VAE 1,815, export 1,199).
 # Bytes per pixel of an image in a batch, at the network's resolution.
 BYTES_PER_PIXEL = 740
-
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
-
 # Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
 # memory, and what is kept free (cpu.py). In export: weights, gradients that are left, the copy that
 # is read back.
 TRAINING_COPIES, EXPORT_COPIES = 7, 3
-
 # Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
 BYTES_PER_UNIT = 16
-
 # TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
 TRAINING_EXTRA = 80
-
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
 # runs), and the metrics' and the picture's libraries in this process (448 of own memory after
 # `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
-
 # What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
 # before submission.standin is imported.
 RENDERER = 150
-
 # Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
 # (scoring.ideal_code of the full grid: 162 MiB more than before).
 SCORING_PER_IMAGE = 170

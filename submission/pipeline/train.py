@@ -35,7 +35,6 @@ from submission.runtime.usage import Stages
 
 log = logging.getLogger(__name__)
 
-
 # In the run's folder: what its exported model was made from, and its SHA-256; while another one is
 # trained, "unfinished".
 RECORD = "exported.json"

@@ -1,4 +1,4 @@
-"""What the camera makes of a picture: blur, noise, colour response, rounding."""
+"""What the camera adds to an image: blur, noise, colour response, rounding, a palette."""
 
 import math
 
@@ -21,8 +21,8 @@ def few_colours(image: npt.NDArray[np.uint8], colours: int) -> npt.NDArray[np.ui
 
 
 @njit(error_model="numpy")
-def blur(picture, deviation, top, bottom, left, end, scratch, out):
-    """Gaussian blur (five taps) of picture[top:bottom, left:end] into the same part of out."""
+def blur(sharp, deviation, top, bottom, left, end, scratch, out):
+    """Gaussian blur (five taps) of sharp[top:bottom, left:end] into the same part of out."""
     sigma = max(deviation, 0.1)  # as good as none
     near, far = math.exp(-0.5 / sigma**2), math.exp(-2.0 / sigma**2)
     total = 1.0 + 2.0 * near + 2.0 * far
@@ -33,9 +33,9 @@ def blur(picture, deviation, top, bottom, left, end, scratch, out):
             c3, c4 = min(column + 1, SIZE - 1), min(column + 2, SIZE - 1)
             for k in range(3):
                 scratch[row, column, k] = (
-                    w0 * picture[row, column, k]
-                    + w1 * (picture[row, c1, k] + picture[row, c3, k])
-                    + w2 * (picture[row, c0, k] + picture[row, c4, k])
+                    w0 * sharp[row, column, k]
+                    + w1 * (sharp[row, c1, k] + sharp[row, c3, k])
+                    + w2 * (sharp[row, c0, k] + sharp[row, c4, k])
                 )
     for row in range(top, bottom):
         r0, r1 = max(row - 2, 0), max(row - 1, 0)
@@ -50,9 +50,8 @@ def blur(picture, deviation, top, bottom, left, end, scratch, out):
 
 
 @njit
-def copy_picture(
-    source, target
-):  # as a loop: compiles in a tenth of the time of target[:] = source
+def copy_image(source, target):
+    # A loop compiles in a tenth of the time of target[:] = source.
     for row in range(SIZE):
         for column in range(SIZE):
             for k in range(3):
@@ -61,7 +60,7 @@ def copy_picture(
 
 @njit(error_model="numpy")
 def splitmix64(x):
-    """splitmix64: 64 well mixed bits of a counter."""
+    """The finaliser of SplitMix64: 64 well mixed bits of a counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -77,7 +76,7 @@ def _bell(bits):
 
 
 @njit(error_model="numpy")
-def add_patches(picture, strength, key):
+def add_patch_noise(exposure, strength, key):
     """Multiply by a smooth random field: values at a 5 x 5 grid, each channel its own."""
     grid = np.empty((5, 5, 3), np.float32)
     for i in range(25):
@@ -95,12 +94,12 @@ def add_patches(picture, strength, key):
             for k in range(3):
                 upper = grid[i, j, k] + fx * (grid[i, j + 1, k] - grid[i, j, k])
                 lower = grid[i + 1, j, k] + fx * (grid[i + 1, j + 1, k] - grid[i + 1, j, k])
-                picture[row, column, k] *= np.float32(1.0 + upper + fy * (lower - upper))
+                exposure[row, column, k] *= np.float32(1.0 + upper + fy * (lower - upper))
 
 
 @njit(error_model="numpy")
-def develop(p, picture, key, image):
-    """Colour response, noise and rounding of `picture` float32 into `image` uint8."""
+def develop(p, exposure, key, image):
+    """Colour response, noise and rounding of `exposure` float32 into `image` uint8."""
     third, half = np.float32(1.0 / 3.0), np.float32(0.5)
     saturation, gamma = np.float32(p.saturation), np.float32(p.gamma)
     noise, colour_noise = np.float32(p.noise), np.float32(p.colour_noise)
@@ -109,7 +108,7 @@ def develop(p, picture, key, image):
     vignette = np.float32(p.vignette / (2.0 * (SIZE / 2) ** 2))
     for row in range(SIZE):
         for column in range(SIZE):
-            pixel = picture[row, column]
+            pixel = exposure[row, column]
             off = (np.float32(row) - middle) ** 2 + (np.float32(column) - middle) ** 2
             light = np.float32(1.0) - vignette * off
             grey = (pixel[0] + pixel[1] + pixel[2]) * third

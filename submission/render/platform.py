@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from submission.render.camera import blur
-from submission.render.vectors import FAR, SIZE, along, camera_axes, smoothstep, vector
+from submission.render.vectors import FAR, SIZE, along, camera_axes, smoothstep, vec3
 
 _PLATFORM_SAMPLES = 2
 
@@ -46,11 +46,11 @@ def _platform_colour(p, walls, origin, d):
     from_shadow = (x * x + (y + 0.06) ** 2) / p.foot_shadow[1] ** 2
     shade *= 1.0 - p.foot_shadow[0] * math.exp(-from_shadow)
     if radius < p.foot_ring[0]:
-        colour, shade = vector(p.foot_rgb), 1.0
+        colour, shade = vec3(p.foot_rgb), 1.0
     elif radius < p.foot_ring[1]:
-        colour, shade = vector(p.foot_ring_rgb), 1.0
+        colour, shade = vec3(p.foot_ring_rgb), 1.0
     elif radius < p.ring_inner:
-        colour = vector(p.floor_rgb)
+        colour = vec3(p.floor_rgb)
     elif radius < 1.0:
         turn = (math.atan2(x, y) - p.ring_turn) / (2.0 * math.pi) * 3.0
         turn -= 3.0 * math.floor(turn / 3.0)
@@ -64,7 +64,7 @@ def _platform_colour(p, walls, origin, d):
         )
         shade = 0.5 + 0.5 * shade  # the ring is glossier than the floor
     else:
-        colour = vector(p.table_rgb)
+        colour = vec3(p.table_rgb)
     return (colour[0] * shade, colour[1] * shade, colour[2] * shade)
 
 

@@ -1,9 +1,9 @@
 """Randomised appearance: labels and render parameters of single images, for `finetune`.
 
-The looks of toy, realistic and real are varied around their fitted values (scene.py) in light,
-colour response, camera, geometry, noise, blur and number of colours, so that a network that reads
-them all has a reason to read what was never rendered. Ranges are standard deviations unless said
-otherwise, wide enough to cover the difference between the domains' own values.
+The looks of toy, realistic and real are varied around their fitted values (rigs.toml) in light,
+colour response, camera, geometry, noise, blur and number of colours, so that a network which reads
+them all also reads images that were never rendered. The deviations are wide enough to cover the
+difference between the domains' own values.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from submission.render.camera import splitmix64
 from submission.render.raycast import render
 from submission.render.rig import AXIS_VALUES, HEXAGONAL
 from submission.render.scene import factor_sizes, parameters
@@ -22,15 +23,16 @@ DOMAINS = ("toy", "realistic", "real")  # of the mix; complex objects are never 
 
 # What a quarter of the images borrow from another domain: where things are, not how they look.
 _GEOMETRY = (
-    "camera", "yaw", "pitch", "roll", "focal", "ring_inner", "tilt", "pan", "shoulder_height",
-    "shoulder_offset", "arm_length", "radius", "half_height",
-)  # fmt: skip
+    *("camera", "yaw", "pitch", "roll", "focal", "ring_inner", "tilt", "pan"),
+    *("shoulder_height", "shoulder_offset", "arm_length", "radius", "half_height"),
+)
+_mix = splitmix64.py_func  # over whole arrays; neighbouring numbers become unrelated ones
 
 
 class Draws:
     """Random numbers of single images: each follows from (seed, image number, place of the call).
 
-    A batch can therefore be made of any images, by any process, and hold the same pictures.
+    A batch can therefore be made of any images, by any process, and hold the same images.
     """
 
     def __init__(self, seed: int, numbers: npt.NDArray[np.int64]) -> None:
@@ -56,13 +58,6 @@ class Draws:
         return (self.uniform() * size).astype(np.int64)
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64: neighbouring numbers to unrelated ones."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 def render_random(
     seed: int, numbers: npt.NDArray[np.int64], mix: Sequence[float], strength: float, threads: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -74,7 +69,7 @@ def render_random(
         strength: 1 for the ranges below, 0 for the domains' plain looks.
 
     Returns:
-        uint8 (n, 64, 64, 3), 0..255, and int64 (n, 7) in the order of scene.FACTOR_NAMES.
+        uint8 (n, 64, 64, 3), 0..255, and int64 (n, 7) in the order of rig.FACTOR_NAMES.
     """
     columns, factors, _ = random_parameters(seed, numbers, mix, strength)
     keys = Draws(seed + 1, numbers).keys  # of the noise, unrelated to the other draws
@@ -84,7 +79,7 @@ def render_random(
 def random_parameters(
     seed: int, numbers: npt.NDArray[np.int64], mix: Sequence[float], strength: float
 ) -> tuple[np.ndarray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Records (n,) of scene.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in DOMAINS.
+    """Records (n,) of rig.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in DOMAINS.
 
     Arguments as in `render_random`. An image depends on (seed, its number, mix, strength) alone.
     """

@@ -1,11 +1,11 @@
-"""A ray caster for the MPI3D rig, compiled by numba: records of `scene.PARAMETERS` to pictures.
+"""A ray caster for the MPI3D rig, compiled by numba: records of `rig.PARAMETERS` to images.
 
-A picture is put together from two layers. The empty platform (floor, ring, walls) is cast once
+An image is put together from two layers. The empty platform (floor, ring, walls) is cast once
 for all images of a call that share its columns; shadow, arm and object are cast for each image
 into a depth buffer of 3 x 3 samples a pixel, each solid only within its own box on the screen.
 Blur, colour response and noise follow. Every image is computed by itself and draws its noise
-from a hash of its own key, so the bytes depend on neither the number of threads nor the company
-an image is rendered in.
+from a hash of its own key, so its bytes depend neither on the number of threads nor on the images
+that are rendered with it.
 """
 
 import math
@@ -17,30 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from submission.render.camera import (
-    add_patches,
-    blur,
-    copy_picture,
-    develop,
-    few_colours,
-    splitmix64,
-)
+from submission.render import camera, solids
 from submission.render.platform import cast_platforms
 from submission.render.rig import BACKGROUND_COLUMNS, COLUMNS, PARAMETERS
-from submission.render.solids import (
-    MOST_SOLIDS,
-    PLATE,
-    SEAMED_BALL,
-    SOLID,
-    add_arm,
-    add_object,
-    hit,
-)
 from submission.render.vectors import (
     FAR,
-    NONE,
     SIZE,
     UP,
+    ZERO,
     along,
     camera_axes,
     cross,
@@ -48,13 +32,12 @@ from submission.render.vectors import (
     project,
     smoothstep,
     unit,
-    vector,
+    vec3,
 )
 
 _SAMPLES = 3  # of the arm and the object, along each side of a pixel
 _FINE = SIZE * _SAMPLES
 _BLOCK = 1024  # images a call of the compiled code, to bound the memory of the platform layers
-
 # The records in float64: one type throughout keeps the compiled code small.
 _WIDE = np.dtype([(name, "f8", PARAMETERS[name].shape) for name in COLUMNS])
 
@@ -64,7 +47,7 @@ def render(
 ) -> npt.NDArray[np.uint8]:
     """Render one image a record.
 
-    `parameters` (n,) of dtype scene.PARAMETERS, `keys` uint64 (n,): the noise of an image is a
+    `parameters` (n,) of dtype rig.PARAMETERS, `keys` uint64 (n,): the noise of an image is a
     function of its key alone. `threads` defaults to the number of processors. Returns uint8
     (n, 64, 64, 3), 0..255.
     """
@@ -79,7 +62,7 @@ def render(
             out, key = images[start : start + _BLOCK], keys[start : start + _BLOCK]
             _share(pool, workers, _render_images, block, layers, layer_of, key, out)
     for i in np.flatnonzero(parameters["palette"]):
-        images[i] = few_colours(images[i], int(parameters["palette"][i]))
+        images[i] = camera.few_colours(images[i], int(parameters["palette"][i]))
     return images
 
 
@@ -110,8 +93,8 @@ def _draw(solid, p, view, sun, depth, paint, box):
     """
     origin, right, up, forward = view
     kind, gloss = int(solid.kind), solid.gloss > 0.0
-    centre, extents, extra = vector(solid.centre), vector(solid.extents), vector(solid.extra)
-    x_axis, y_axis, z_axis = vector(solid.axes[0]), vector(solid.axes[1]), vector(solid.axes[2])
+    centre, extents, extra = vec3(solid.centre), vec3(solid.extents), vec3(solid.extra)
+    x_axis, y_axis, z_axis = vec3(solid.axes[0]), vec3(solid.axes[1]), vec3(solid.axes[2])
 
     low_x, high_x, low_y, high_y = FAR, -FAR, FAR, -FAR
     for corner in range(8):
@@ -139,7 +122,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
         line = along(ahead, above, -((row + 0.5) / _SAMPLES - p.centre[1]) / p.focal)
         for column in range(left, end):
             d = along(line, aside, ((column + 0.5) / _SAMPLES - p.centre[0]) / p.focal)
-            t, normal, back = hit(kind, o, d, extents, extra)
+            t, normal, back = solids.hit(kind, o, d, extents, extra)
             if t >= depth[row, column]:
                 continue
             factor = p.ambient * (1.0 + p.sky * dot(normal, skyward))
@@ -148,7 +131,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
             if gloss:
                 halfway = unit(along(light, unit(d), -1.0))
                 shine = p.specular * max(dot(halfway, normal), 0.0) ** p.shininess
-            if kind == PLATE:
+            if kind == solids.PLATE:
                 z = o[2] + t * d[2] + extents[2]  # above the platform
                 factor *= 0.8 + 0.4 * z / p.shoulder_height
                 if normal[0] < 0.0:  # the face with screws and lighter patches
@@ -156,7 +139,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
                     factor *= p.plate_texture[patch, 1 if o[1] + t * d[1] > 0.0 else 0]
             elif back:  # the inside of a cup lights itself
                 factor = 0.5 * (factor + p.ambient + p.diffuse)
-            elif kind == SEAMED_BALL:
+            elif kind == solids.SEAMED_BALL:
                 back = abs(normal[0] ** 2 - normal[1] ** 2 + 0.6 * normal[2]) < 0.16
             depth[row, column] = t
             for k in range(3):
@@ -165,8 +148,8 @@ def _draw(solid, p, view, sun, depth, paint, box):
 
 
 @njit(error_model="numpy")
-def _cast_shadow(p, view, sun, centre, size, picture, box):
-    """Darken the floor of `picture` under the object; widens `box` by what changed."""
+def _cast_shadow(p, view, sun, centre, size, sharp, box):
+    """Darken the floor of `sharp` under the object; widens `box` by what changed."""
     if p.shadow <= 0.0 or sun[2] < 0.1:
         return
     origin, right, up, forward = view
@@ -198,11 +181,11 @@ def _cast_shadow(p, view, sun, centre, size, picture, box):
                 0.8 * size * (1.0 - p.shadow_soft), reach, math.sqrt(dot(off, off))
             )
             for k in range(3):
-                picture[row, column, k] *= np.float32(1.0 - p.shadow * dark)
+                sharp[row, column, k] *= np.float32(1.0 - p.shadow * dark)
 
 
 @njit(error_model="numpy")
-def _resolve(depth, paint, box, picture):
+def _resolve(depth, paint, box, sharp):
     """Average the samples of each pixel over the arm, the object and the platform behind."""
     share = np.float32(1.0 / _SAMPLES**2)
     for row in range(box[0], box[1]):
@@ -219,62 +202,59 @@ def _resolve(depth, paint, box, picture):
                     depth[y, x] = FAR
             if hits:
                 rest = np.float32(_SAMPLES**2 - hits)
-                picture[row, column, 0] = (picture[row, column, 0] * rest + red) * share
-                picture[row, column, 1] = (picture[row, column, 1] * rest + green) * share
-                picture[row, column, 2] = (picture[row, column, 2] * rest + blue) * share
+                sharp[row, column, 0] = (sharp[row, column, 0] * rest + red) * share
+                sharp[row, column, 1] = (sharp[row, column, 1] * rest + green) * share
+                sharp[row, column, 2] = (sharp[row, column, 2] * rest + blue) * share
 
 
 @njit(error_model="numpy")
-def _render_image(p, layer, key, solids, depth, paint, picture, scratch, blurred, image):
+def _render_image(p, layer, key, parts, depth, paint, sharp, scratch, blurred, image):
     view = camera_axes(p)
-    sun = unit(vector(p.light))
+    sun = unit(vec3(p.light))
     u = (math.sin(p.pan), math.cos(p.pan), 0.0)
     w = (math.cos(p.pan), -math.sin(p.pan), 0.0)
-    arm = along(along(NONE, u, math.sin(p.tilt)), UP, math.cos(p.tilt))
+    arm = along(along(ZERO, u, math.sin(p.tilt)), UP, math.cos(p.tilt))
     shoulder = along((0.0, 0.0, p.shoulder_height), w, p.shoulder_offset)
     centre = along(shoulder, arm, p.arm_length)
     side = cross(arm, w)
     sin_roll, cos_roll = math.sin(p.object_roll), math.cos(p.object_roll)
-    x_axis = along(along(NONE, w, cos_roll), side, sin_roll)
-    y_axis = along(along(NONE, side, cos_roll), w, -sin_roll)
-    for solid in solids:
+    x_axis = along(along(ZERO, w, cos_roll), side, sin_roll)
+    y_axis = along(along(ZERO, side, cos_roll), w, -sin_roll)
+    for solid in parts:
         solid.kind = -1.0
-    add_arm(solids, p, u, w, arm, shoulder, centre)
-    add_object(solids, p, centre, (x_axis, y_axis, arm))
+    solids.add_arm(parts, p, u, w, arm, shoulder, centre)
+    solids.add_object(parts, p, centre, (x_axis, y_axis, arm))
 
-    copy_picture(layer[0], picture)
-    copy_picture(layer[1], blurred)
+    camera.copy_image(layer[0], sharp)
+    camera.copy_image(layer[1], blurred)
     shadow_box = np.array([SIZE, 0, SIZE, 0])
     size = math.sqrt(0.5 * (p.radius**2 + p.half_height**2)) * 1.3
-    _cast_shadow(p, view, sun, centre, size, picture, shadow_box)
+    _cast_shadow(p, view, sun, centre, size, sharp, shadow_box)
     box = np.array([SIZE, 0, SIZE, 0])
-    for solid in solids:
+    for solid in parts:
         if solid.kind >= 0.0:
             _draw(solid, p, view, sun, depth, paint, box)
-    _resolve(depth, paint, box, picture)
+    _resolve(depth, paint, box, sharp)
     for changed in (shadow_box, box):
-        blur(
-            picture, p.blur, max(changed[0] - 2, 0), min(changed[1] + 2, SIZE),
-            max(changed[2] - 2, 0), min(changed[3] + 2, SIZE), scratch, blurred,
-        )  # fmt: skip
+        top, bottom = max(changed[0] - 2, 0), min(changed[1] + 2, SIZE)
+        left, end = max(changed[2] - 2, 0), min(changed[3] + 2, SIZE)
+        camera.blur(sharp, p.blur, top, bottom, left, end, scratch, blurred)
     if p.patch_noise > 0.0:
-        add_patches(blurred, p.patch_noise, key)
-    develop(p, blurred, key, image)
+        camera.add_patch_noise(blurred, p.patch_noise, key)
+    camera.develop(p, blurred, key, image)
 
 
 @njit(nogil=True, error_model="numpy")
 def _render_images(parameters, layers, layer_of, keys, images, worker, workers):
-    solids = np.empty(MOST_SOLIDS, SOLID)
+    parts = np.empty(solids.MOST_SOLIDS, solids.SOLID)
     depth = np.empty((_FINE, _FINE), np.float32)
     for row in range(_FINE):
         for column in range(_FINE):
             depth[row, column] = FAR
     paint = np.empty((_FINE, _FINE, 3), np.float32)
-    picture = np.empty((SIZE, SIZE, 3), np.float32)
+    sharp = np.empty((SIZE, SIZE, 3), np.float32)
     scratch = np.empty((SIZE, SIZE, 3), np.float32)
     blurred = np.empty((SIZE, SIZE, 3), np.float32)
     for i in range(worker, len(parameters), workers):
-        _render_image(
-            parameters[i], layers[layer_of[i]], splitmix64(keys[i]), solids, depth, paint,
-            picture, scratch, blurred, images[i],
-        )  # fmt: skip
+        p, layer, key = parameters[i], layers[layer_of[i]], camera.splitmix64(keys[i])
+        _render_image(p, layer, key, parts, depth, paint, sharp, scratch, blurred, images[i])

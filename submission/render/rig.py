@@ -1,29 +1,29 @@
-"""What an image of the rig depends on: one record of parameters, and a domain's numbers for it."""
-
-from dataclasses import dataclass
+"""What an image of the rig depends on: one record of parameters."""
 
 import numpy as np
 
 from submission.data import factors
 
-DOMAINS = ("toy", "realistic", "real", "complex")
 DATASET_NAMES = {
     "toy": "mpi3d_toy",
     "realistic": "mpi3d_realistic",
     "real": "mpi3d_real",
     "complex": "mpi3d_real_complex",
 }
-
+DOMAINS = tuple(DATASET_NAMES)
 # The official names of the last two columns leave open which axis is which; in every file that is
 # rendered here, column 5 (counting from 0) tilts the arm and column 6 turns it.
 FACTOR_NAMES = (*factors.FACTOR_NAMES[:5], "tilt", "pan")
 AXIS_VALUES = 40
-
 # Codes of the solids that the ray caster knows; the first six are MPI3D's shape factor.
 CONE, CUBE, CYLINDER, HEXAGONAL, PYRAMID, SPHERE = range(6)
 COFFEE_CUP, TENNIS_BALL, CROISSANT, BEER_CUP = range(6, 10)
+SOLIDS = (
+    *("cone", "cube", "cylinder", "hexagonal", "pyramid", "sphere"),
+    *("coffee_cup", "tennis_ball", "croissant", "beer_cup"),
+)
 
-# Everything a picture depends on, one record of float32 an image. `parameters` fills it with a
+# Everything an image depends on, one record of float32 each. `scene.parameters` fills it with a
 # domain's own values; a caller may change any column of any image before rendering.
 PARAMETERS = np.dtype(
     [
@@ -100,90 +100,10 @@ PARAMETERS = np.dtype(
         ("blur", "f4"),  # standard deviation in pixels
         ("noise", "f4"),  # standard deviation, the same in all channels of a pixel
         ("colour_noise", "f4"),  # standard deviation, each channel by itself
-        ("patch_noise", "f4"),  # relative, slowly varying over the picture
-        ("palette", "f4"),  # number of colours of the picture's own palette, 0 for any colour
+        ("patch_noise", "f4"),  # relative, slowly varying over the image
+        ("palette", "f4"),  # number of colours of the image's own palette, 0 for any colour
     ]
 )
 COLUMNS = PARAMETERS.names or ()
-
-# The columns that decide the picture of the empty platform: from the camera up to the walls.
+# The columns that decide how the empty platform looks: from the camera up to the walls.
 BACKGROUND_COLUMNS = (*COLUMNS[: COLUMNS.index("pan")], "blur")
-Rgb = tuple[float, float, float]
-Scalar = float | tuple[float, float, float]
-Colour = Rgb | tuple[Rgb, Rgb, Rgb]
-
-
-@dataclass(frozen=True)
-class Rig:
-    """One domain. A field named as a column of PARAMETERS holds that column's value, or three of
-    them for the top, center and bottom camera. Angles are in degrees here."""
-
-    # x, y, z, yaw, pitch down, roll
-    cameras: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
-    focal: Scalar
-    tilt_step: float
-    tilt_zero: float  # tilt angle at index 19.5
-    pan_step: float
-    pan_zero: float
-    colours: tuple[Rgb, ...]  # in the order of the colour factor
-    # of a large object: code, radius, half height, roll, shift of its centre along the arm
-    shapes: tuple[tuple[int, float, float, float, float], ...]
-    small: float  # size of a small object relative to a large one
-    object_scale: Scalar  # correction of the object's size in each camera's picture
-    ring_colours: tuple[Rgb, Rgb, Rgb]  # purple, sea green, salmon
-    ring_inner: float
-    floor_rgb: Colour
-    table_rgb: Colour
-    wall_rgb: Colour
-    foot_ring: tuple[float, float]
-    foot_ring_rgb: Colour
-    foot_rgb: Colour
-    shoulder_height: float
-    shoulder_offset: float
-    arm_length: float
-    rod_rgb: Colour
-    bracket_rgb: Colour
-    plate: tuple[float, float, float]
-    plate_rgb: Colour
-    head_radius: float
-    head_rise: float
-    head_brightness: float
-    foot_block_rgb: Colour
-    light: Rgb
-    ambient: Scalar
-    diffuse: Scalar
-    specular: Scalar
-    shadow: Scalar
-    blur: Scalar
-    noise: Scalar
-    colour_noise: Scalar
-    inside_rgb: Colour = (190.0, 225.0, 195.0)
-    ring_turn: float = -70.0
-    ring_soft: float = 0.12
-    floor_gradient: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.0)
-    floor_falloff: Scalar = 0.0
-    foot_shadow: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.15)
-    wall_distance: float = 1.07
-    wall_turn: float = -17.0
-    wall_gradient: Scalar = 0.0
-    wall_spot: Scalar = 0.0
-    seam: Scalar = 0.7
-    seam_width: float = 0.1
-    rod_radius: float = 0.0085
-    bracket: tuple[float, float, float] = (0.014, 0.025, 0.06)
-    plate_offset: float = 0.004
-    plate_texture: tuple[tuple[float, float], ...] = ((1.0, 1.0),) * 8
-    head_reach: float = 0.75
-    foot_block: tuple[float, float, float] = (0.018, 0.028, 0.032)
-    foot_block_offset: float = 0.032
-    sky: Scalar = 0.3
-    shininess: Scalar = 12.0
-    shadow_soft: float = 0.5
-    vignette: Scalar = 0.0
-    saturation: Scalar = 1.0
-    gain: Colour = (1.0, 1.0, 1.0)
-    bias: Colour = (0.0, 0.0, 0.0)
-    gamma: Scalar = 1.0
-    centre: tuple[float, float] = (32.0, 32.0)
-    patch_noise: float = 0.0
-    palette: float = 0.0

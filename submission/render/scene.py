@@ -1,13 +1,35 @@
 """From factors of variation to the ray caster's parameters."""
 
-from dataclasses import fields
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from submission.render.domains import RIGS
-from submission.render.rig import AXIS_VALUES, COLUMNS, DOMAINS, PARAMETERS, Rig
+from submission.render.rig import AXIS_VALUES, COLUMNS, DOMAINS, PARAMETERS, SOLIDS
 from submission.runtime.errors import UserError
+
+
+class Rig(SimpleNamespace):
+    """One domain's numbers, under the names that rigs.toml explains."""
+
+
+def _rigs() -> dict[str, Rig]:
+    read: dict[str, dict[str, Any]] = tomllib.loads(
+        (Path(__file__).parent / "rigs.toml").read_text(encoding="utf-8")
+    )
+    rigs = {}
+    for domain in DOMAINS:
+        own = read[domain]
+        numbers = read["default"] | read.get(own.pop("base", ""), {}) | own
+        shapes = [[SOLIDS.index(solid), *sizes] for solid, *sizes in numbers["shapes"]]
+        rigs[domain] = Rig(**numbers | {"shapes": shapes})
+    return rigs
+
+
+RIGS = _rigs()
 
 
 def rig_of(domain: str) -> Rig:
@@ -38,7 +60,7 @@ def axis_indices(axis_steps: int) -> npt.NDArray[np.int64]:
 
 
 def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = None) -> np.ndarray:
-    """What the pictures of these factors depend on, before any randomisation.
+    """What the images of these factors depend on, before any randomisation.
 
     `factors` is int (n, 7) in the order of FACTOR_NAMES, with the axes as indices 0..39. Returns
     a structured array (n,) of dtype PARAMETERS; its `.view(np.float32).reshape(n, -1)` is a plain
@@ -47,11 +69,11 @@ def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = No
     rig = rig or rig_of(domain)
     colour, shape, size, height, background, tilt, pan = factors.T
     columns = np.zeros(len(factors), PARAMETERS)
-    for field in fields(rig):
-        if field.name in COLUMNS:
-            value = np.asarray(getattr(rig, field.name), np.float32)
-            per_camera = value.ndim > len(PARAMETERS[field.name].shape)
-            columns[field.name] = value[height] if per_camera else value
+    for name in COLUMNS:
+        if hasattr(rig, name):
+            value = np.asarray(getattr(rig, name), np.float32)
+            per_camera = value.ndim > len(PARAMETERS[name].shape)
+            columns[name] = value[height] if per_camera else value
     for name in ("ring_turn", "wall_turn"):
         columns[name] = np.radians(columns[name])
 

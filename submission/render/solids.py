@@ -1,25 +1,17 @@
-"""The solids that arm and objects are made of, and where a ray hits them."""
+"""The solids that arm and objects are made of, and where a ray hits them.
+
+Solids are stated in their own frame: z is the axis, extents are half sizes. An array of SOLID is
+filled by add_arm and add_object; raycast.py draws it.
+"""
 
 import math
 
 import numpy as np
 from numba import njit
 
-from submission.render.rig import (
-    BEER_CUP,
-    COFFEE_CUP,
-    CONE,
-    CROISSANT,
-    CUBE,
-    CYLINDER,
-    HEXAGONAL,
-    PYRAMID,
-    SPHERE,
-    TENNIS_BALL,
-)
-from submission.render.vectors import FAR, NONE, UP, along, cross, dot, unit, vector
+from submission.render import rig
+from submission.render.vectors import FAR, UP, ZERO, along, cross, dot, unit, vec3
 
-# Solids in their local frame: z is the axis, extents are half sizes.
 _BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
 SOLID = np.dtype(
     [
@@ -27,24 +19,15 @@ SOLID = np.dtype(
         ("centre", "f8", 3),
         ("axes", "f8", (3, 3)),
         ("extents", "f8", 3),
-        (
-            "extra",
-            "f8",
-            3,
-        ),  # number of sides and taper, or profile: see _hit_sides, _hit_revolution
+        ("extra", "f8", 3),  # sides and taper of _hit_sides, or profile of _hit_revolution
         ("rgb", "f8", 3),
         ("inside_rgb", "f8", 3),  # of a cup's inside, a ball's seam
         ("gloss", "f8"),
     ]
 )
 MOST_SOLIDS = 12
-_CONE, _CUBE, _CYLINDER, _HEXAGONAL = CONE, CUBE, CYLINDER, HEXAGONAL
-_PYRAMID, _TENNIS_BALL, _CROISSANT = PYRAMID, TENNIS_BALL, CROISSANT
-_SPHERE, _COFFEE_CUP, _BEER_CUP = SPHERE, COFFEE_CUP, BEER_CUP
-
-# Solids. Each returns the distance along o + t d, d not normalised, to the nearest hit in front
-# (_FAR for none), the outward normal there, and whether the surface is seen from its inside.
-
+# Each `_hit` function returns the distance along o + t d, d not normalised, to the nearest hit in
+# front (FAR for none), the outward normal there, and whether the surface is seen from inside.
 _MISS = (FAR, (0.0, 0.0, 1.0), False)
 
 
@@ -194,7 +177,7 @@ def _add_rod(solids, start, end, radius, across, colour, gloss):
         along(start, span, 0.5),
         (across, cross(axis, across), axis),
         (radius, radius, 0.5 * math.sqrt(dot(span, span)) + radius),
-        NONE,
+        ZERO,
         colour,
         colour,
         gloss,
@@ -214,53 +197,55 @@ def _add_arc(solids, middle, across, outwards, radius, half_angle, thickness, co
 
 @njit(error_model="numpy")
 def add_arm(solids, p, u, w, arm, shoulder, centre):
+    """Pillar, its head and foot, bracket and rod of the record `p`."""
     axes = (w, u, UP)
-    base = along(NONE, w, p.plate_offset)
+    base = along(ZERO, w, p.plate_offset)
     half = 0.5 * p.plate[2]
-    colour = vector(p.plate_rgb)
+    colour = vec3(p.plate_rgb)
     extents = (p.plate[0], p.plate[1], half)
-    _add_solid(solids, PLATE, along(base, UP, half), axes, extents, NONE, colour, colour, 0.0)
+    _add_solid(solids, PLATE, along(base, UP, half), axes, extents, ZERO, colour, colour, 0.0)
     block = along(along(base, w, p.foot_block_offset), UP, p.foot_block[2])
-    extents, colour = vector(p.foot_block), vector(p.foot_block_rgb)
-    _add_solid(solids, _BOX, block, axes, extents, NONE, colour, colour, 0.0)
+    extents, colour = vec3(p.foot_block), vec3(p.foot_block_rgb)
+    _add_solid(solids, _BOX, block, axes, extents, ZERO, colour, colour, 0.0)
     head = along(base, UP, p.shoulder_height + p.head_rise)
-    tip = along(NONE, w, p.shoulder_offset * p.head_reach)
+    tip = along(ZERO, w, p.shoulder_offset * p.head_reach)
     tip = along(tip, UP, p.shoulder_height + 0.5 * p.head_rise)
-    colour = along(NONE, vector(p.plate_rgb), p.head_brightness)
+    colour = along(ZERO, vec3(p.plate_rgb), p.head_brightness)
     _add_rod(solids, head, tip, p.head_radius, u, colour, 0.0)
     behind, before = along(shoulder, arm, -p.bracket[1]), along(shoulder, arm, p.bracket[2])
-    _add_rod(solids, behind, before, p.bracket[0], w, vector(p.bracket_rgb), 0.0)
+    _add_rod(solids, behind, before, p.bracket[0], w, vec3(p.bracket_rgb), 0.0)
     end = along(centre, arm, -p.half_height)
-    _add_rod(solids, shoulder, end, p.rod_radius, w, vector(p.rod_rgb), 0.0)
+    _add_rod(solids, shoulder, end, p.rod_radius, w, vec3(p.rod_rgb), 0.0)
 
 
 @njit(error_model="numpy")
 def add_object(solids, p, centre, axes):
+    """The manipulated object of the record `p`, its z axis along the arm."""
     shape, r, h = int(p.shape), p.radius, p.half_height
     x_axis, y_axis, z_axis = axes
-    colour, inside = vector(p.object_rgb), vector(p.inside_rgb)
-    if shape == _CROISSANT:
-        back = along(NONE, z_axis, -1.0)  # it bulges towards the arm
+    colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
+    if shape == rig.CROISSANT:
+        back = along(ZERO, z_axis, -1.0)  # it bulges towards the arm
         _add_arc(solids, along(centre, back, -r), y_axis, back, r, 0.72, h, colour)
         return
     kind, extents, extra = _REVOLUTION, (r, r, h), (r * r, 0.0, 0.0)
-    if shape == _CUBE:
+    if shape == rig.CUBE:
         kind = _BOX
-    elif shape == _HEXAGONAL:
+    elif shape == rig.HEXAGONAL:
         kind, extra = _SIDES, (6.0, 0.0, 0.0)
-    elif shape == _PYRAMID:
+    elif shape == rig.PYRAMID:
         kind, extra = _SIDES, (4.0, 0.5 * r / h, 0.0)
-    elif shape == _CONE:
+    elif shape == rig.CONE:
         k = (0.5 * r / h) ** 2
         extra = (k * h * h, -2.0 * k * h, k)
-    elif shape == _SPHERE:
+    elif shape == rig.SPHERE:
         kind = _BALL
-    elif shape == _TENNIS_BALL:
+    elif shape == rig.TENNIS_BALL:
         kind = SEAMED_BALL
-    elif shape == _COFFEE_CUP:
+    elif shape == rig.COFFEE_CUP:
         # A bowl, its foot a third as wide as its rim.
         kind, extra = _CUP, (2.0 / 3.0 * r * r, 4.0 / 9.0 * r * r / h, -r * r / (9.0 * h * h))
-    elif shape == _BEER_CUP:
+    elif shape == rig.BEER_CUP:
         kind = _CUP
     _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
     if kind == _CUP:
@@ -270,6 +255,7 @@ def add_object(solids, p, centre, axes):
 
 @njit(error_model="numpy")
 def hit(kind, o, d, extents, extra):
+    """Where the ray hits a solid of this kind, all in the solid's frame."""
     if kind in (_BOX, PLATE):
         return _hit_box(o, d, extents)
     if kind == _SIDES:

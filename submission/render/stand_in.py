@@ -6,7 +6,6 @@ A stand-in only resembles MPI3D: no score computed on it is a score on MPI3D.
 
 import contextlib
 import io
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -35,7 +34,7 @@ def render_images(
 ) -> npt.NDArray[np.uint8]:
     """Render the images of the given factors.
 
-    `factors` is int (n, 7) in the order of scene.FACTOR_NAMES (column 5 tilt, column 6 pan), the
+    `factors` is int (n, 7) in the order of rig.FACTOR_NAMES (column 5 tilt, column 6 pan), the
     axes as indices 0..39 of the full grid. Returns uint8 (n, 64, 64, 3), 0..255. The noise of an
     image depends on domain, seed and its own factors, on nothing else. UserError for an unknown
     domain or a seed out of range, ValueError for factors out of range.
@@ -52,7 +51,7 @@ def render_images(
 def write_stand_in(
     out: Path, domain: str, axis_steps: int, seed: int, threads: int | None = None
 ) -> Path:
-    """Write `out`/<name>/<name>.npz, name as in scene.DATASET_NAMES, and return its path.
+    """Write `out`/<name>/<name>.npz, name as in rig.DATASET_NAMES, and return its path.
 
     Members: `images` uint8 (n, 64, 64, 3) in C order over the factors, the last one fastest, as
     in the official files; and, which those lack, `factor_sizes` int64 (7,), `stand_in` (a
@@ -91,16 +90,13 @@ def _write_archive(
     threads: int | None,
 ) -> None:
     images = int(np.prod(sizes))
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)  # a killed run's, which takes room
-    _require_room(path.parent, images * IMAGE_BYTES)
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            _write_member(archive, "stand_in", np.array(STAND_IN_NOTE))
-            _write_member(archive, "domain", np.array(domain))
-            _write_member(archive, "seed", np.array(seed, np.int64))
-            _write_member(archive, "axis_steps", np.array(len(axis), np.int64))
-            _write_member(archive, "factor_sizes", np.array(sizes, np.int64))
+    with replacing(path) as file:
+        # Only now: what a killed run left has been emptied.
+        _require_room(path.parent, images * IMAGE_BYTES)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            numbers = {"seed": seed, "axis_steps": len(axis), "factor_sizes": sizes}
+            for name, value in {"stand_in": STAND_IN_NOTE, "domain": domain, **numbers}.items():
+                _write_member(archive, name, np.array(value))
             with (
                 archive.open(_entry("images"), "w", force_zip64=True) as member,
                 progress_bar(total=images, unit=" images", desc="rendering") as bar,
@@ -114,9 +110,6 @@ def _write_archive(
                     factors[:, 5:] = axis[factors[:, 5:]]
                     member.write(render_images(domain, factors, seed, threads).tobytes())
                     bar.update(len(flat))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -156,7 +149,7 @@ def _require_room(folder: Path, needed: int) -> None:
         )
 
 
-def write_picture(path: Path) -> None:
+def write_samples(path: Path) -> None:
     """Write a PNG sheet of rendered samples: one row a domain, magnified twice."""
     from matplotlib import image
 
@@ -183,6 +176,6 @@ def write_picture(path: Path) -> None:
             image.imsave(file, sheet, format="png")
     except OSError as error:
         raise UserError(
-            f"Cannot write the picture {path} ({error.strerror or error}): choose another file "
+            f"Cannot write the samples {path} ({error.strerror or error}): choose another file "
             "with --picture."
         ) from error

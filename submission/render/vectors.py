@@ -6,7 +6,7 @@ from numba import njit
 
 SIZE = 64
 FAR = 1e9
-NONE, UP = (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+ZERO, UP = (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 
 
 @njit(error_model="numpy")
@@ -21,7 +21,7 @@ def cross(a, b):
 
 @njit(error_model="numpy")
 def along(a, b, s):
-    """a + s b"""
+    """The point a + s b."""
     return (a[0] + s * b[0], a[1] + s * b[1], a[2] + s * b[2])
 
 
@@ -38,7 +38,8 @@ def smoothstep(low, high, x):
 
 
 @njit(error_model="numpy")
-def vector(column):
+def vec3(column):
+    """The three elements of an array as a tuple."""
     return (column[0], column[1], column[2])
 
 
@@ -51,15 +52,14 @@ def camera_axes(p):
     level = (cos_yaw, -sin_yaw, 0.0)
     above = cross(level, forward)
     sin_roll, cos_roll = math.sin(p.roll), math.cos(p.roll)
-    zero = (0.0, 0.0, 0.0)
-    right = along(along(zero, level, cos_roll), above, sin_roll)
-    up = along(along(zero, above, cos_roll), level, -sin_roll)
-    return vector(p.camera), right, up, forward
+    right = along(along(ZERO, level, cos_roll), above, sin_roll)
+    up = along(along(ZERO, above, cos_roll), level, -sin_roll)
+    return vec3(p.camera), right, up, forward
 
 
 @njit(error_model="numpy")
 def project(p, view, point):
-    """Column and row in the picture, and distance along the camera's axis."""
+    """Column and row in the image, and distance along the camera's axis."""
     origin, right, up, forward = view
     ray = along(point, origin, -1.0)
     ahead = max(dot(ray, forward), 1e-3)

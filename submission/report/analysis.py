@@ -4,10 +4,9 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from submission.metrics.dci import factor_importance
+from submission.metrics.dci import importance
 from submission.metrics.grids import GridRepresentations, identity
 from submission.metrics.library import utils
-from submission.runtime.progress import progress_bar
 
 # DCI's fits on the official 10,000 points take most of the scoring; a figure needs fewer.
 IMPORTANCE_POINTS = 2000
@@ -37,18 +36,9 @@ def gbt_importance(grid: GridRepresentations, points: int, batch_size: int) -> N
     x, y = utils.generate_batch_factor_code(
         grid, identity, points, np.random.RandomState(0), batch_size
     )
-    matrix = np.zeros((x.shape[0], y.shape[0]))
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        # The test points give accuracies that are not shown: a few of the same will do.
-        fits = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", max_nbytes=None)(
-            joblib.delayed(factor_importance)(i, x, y[i : i + 1], x[:, :9], y[i : i + 1, :9])
-            for i in range(len(y))
-        )
-        for i, column, *_ in progress_bar(
-            iterable=fits, total=len(y), desc=f"importance, {points:,} points", unit=" factors"
-        ):
-            matrix[:, i] = column
-    return matrix
+    # The test points give accuracies that are not shown: a few of the same will do.
+    title = f"importance, {points:,} points"
+    return importance(x, y, x[:, :9], y[:, :9], joblib.cpu_count(), title)[0]
 
 
 def traverse(

@@ -18,7 +18,6 @@ from submission.runtime.kinds import Kind
 from submission.runtime.paths import CONFIGS
 
 T = TypeVar("T", bound=Callable[..., Any])
-
 # Of each configurable function or class the parameters that a gin file binds.
 _PARAMETERS: dict[str, dict[str, Kind]] = {}
 # Their names in gin files.

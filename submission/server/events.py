@@ -14,7 +14,6 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-
 _PREFIX = "disentanglement_challenge"
 _outbox: queue.Queue[tuple[dict[str, Any], threading.Event]] = queue.Queue()
 _sender: threading.Thread | None = None

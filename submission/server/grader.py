@@ -22,7 +22,6 @@ from submission.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
-
 CHANNEL = "AICROWD_REDIS_COMMUNICATION_CHANNEL"
 ANSWERS = "AICROWD_BLOCKING_RESPONSE_CHANNEL"
 _CONFIGURATION = """

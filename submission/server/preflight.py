@@ -15,7 +15,6 @@ CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
 HOST_LIMIT = 5 * MIB  # per file, without LFS
 PLACEHOLDER = "your-aicrowd-user-name"
-
 # What no submission holds: data, features, checkpoints, working folders.
 UNWANTED = re.compile(r"^(scratch|\.venv)/|\.(npz|npy|part)$|(^|/)(checkpoint|pytorch_model)\.pt$")
 

@@ -171,7 +171,7 @@ def same_model(world: World, quiet: World) -> None:
 
 def left_over(folder: Path) -> list[Path]:
     """Files that are neither finished nor meant to be gone on with."""
-    return [path for path in folder.rglob("*") if path.suffix in (".tmp", ".partial")]
+    return [path for path in folder.rglob("*") if path.suffix == ".tmp"]
 
 
 @pytest.fixture(scope="module")
@@ -450,7 +450,7 @@ def test_killed_and_stopped_while_rendering(tmp_path: Path) -> None:
     for name, number in (("whole", 0), ("killed", signal.SIGKILL), ("stopped", signal.SIGTERM)):
         run = Run([*arguments, str(tmp_path / name)], {}, tmp_path / "said.txt")
         if number:
-            run.wait_for((tmp_path / name / file).with_suffix(".npz.partial").exists)
+            run.wait_for((tmp_path / name / file).with_suffix(".npz.tmp").exists)
             run.send(number)
             code, said = run.end()
             assert code in (-signal.SIGKILL, 143), said

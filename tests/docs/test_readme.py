@@ -86,13 +86,15 @@ def test_every_printed_command_line_is_understood(
         name = f"{module}.__main__" if module == "benchmarks" else module
         importlib.import_module(name).arguments().parse_args(arguments)
         return
+    from submission.finetuning.configuration import load_finetuning
     from submission.pipeline.configuration import load_training
 
     args = parsed(arguments)
+    load = load_finetuning if arguments[0] == "finetune" else load_training
     named = getattr(args, "configs", None) or [getattr(args, "config", None)]
     for config in named:
         if config and config.parts[0] != "scratch":  # a file that another line makes
-            load_training(config, args.bindings)
+            load(config, args.bindings)
 
 
 def test_the_recipes_configuration_is_the_dry_runs_with_one_change(tmp_path: Path) -> None:
@@ -103,7 +105,6 @@ def test_the_recipes_configuration_is_the_dry_runs_with_one_change(tmp_path: Pat
     line = next(line for line in README.splitlines() if line.startswith("printf"))
     (tmp_path / "scratch").mkdir()
     subprocess.run(["bash", "-euc", line], cwd=tmp_path, check=True)
-    parsed(["train"])  # its imports register what a configuration may bind
     load_training(Path("dry_run.gin"), ["beta_at_epoch.beta_end=1.0"])
     expected = gin.config_str()
     load_training(tmp_path / "scratch" / "mine.gin")

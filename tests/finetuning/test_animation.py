@@ -30,8 +30,14 @@ def library() -> dict[str, Callable[..., Any]]:
     assert spec.submodule_search_locations is not None
     file = Path(spec.submodule_search_locations[0]) / "visualize" / "visualize_util.py"
     found: dict[str, Any] = {"np": np}
-    wanted = {"padded_grid", "padded_stack", "padding_array", "best_num_rows", "pad_around",
-              "cycle_factor"}  # fmt: skip
+    wanted = {
+        "padded_grid",
+        "padded_stack",
+        "padding_array",
+        "best_num_rows",
+        "pad_around",
+        "cycle_factor",
+    }
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.FunctionDef) and node.name in wanted:
             exec(compile(ast.Module([node], []), str(file), "exec"), found)

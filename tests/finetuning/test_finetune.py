@@ -54,9 +54,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images[:, 0, 0, 2] = seed
         (folder / name).mkdir()
         np.savez(
-            folder / name / f"{name}.npz", images=images, factor_sizes=np.array(SIZES),
+            folder / name / f"{name}.npz",
+            images=images,
+            factor_sizes=np.array(SIZES),
             stand_in="noise",
-        )  # fmt: skip
+        )
     return folder
 
 
@@ -78,9 +80,11 @@ def some_images(count: int) -> Source:
     images = np.random.default_rng(7).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
     factors = np.random.default_rng(8).integers(0, factor_sizes("real"), (count, 7))
     return Source(
-        lambda rows: (images[rows], factors[rows]), lambda epoch: np.arange(count),
-        np.arange(2), "noise",
-    )  # fmt: skip
+        lambda rows: (images[rows], factors[rows]),
+        lambda epoch: np.arange(count),
+        np.arange(2),
+        "noise",
+    )
 
 
 # --- the method
@@ -89,12 +93,19 @@ def some_images(count: int) -> Source:
 def test_configuration_is_the_papers(paper: None) -> None:
     published = {
         "file_source.datasets": ("mpi3d_toy", "mpi3d_realistic"),
-        "file_source.training_share": 0.8, "finetune.epochs": 5, "finetune.batch_size": 512,
-        "finetune.learning_rate": 1e-3, "finetune.backbone_learning_rate": 1e-3,
-        "finetune.betas": (0.9, 0.999), "finetune.weight_decay": 0.01, "Network.dropout": 0.1,
-        "finetune.schedule": "constant", "finetune.clip_norm": None, "Network.head_scale": 1.0,
+        "file_source.training_share": 0.8,
+        "finetune.epochs": 5,
+        "finetune.batch_size": 512,
+        "finetune.learning_rate": 1e-3,
+        "finetune.backbone_learning_rate": 1e-3,
+        "finetune.betas": (0.9, 0.999),
+        "finetune.weight_decay": 0.01,
+        "Network.dropout": 0.1,
+        "finetune.schedule": "constant",
+        "finetune.clip_norm": None,
+        "Network.head_scale": 1.0,
         "finetune.axis_smoothing": 0.0,
-    }  # fmt: skip
+    }
     assert {key: gin.query_parameter(key) for key in published} == published
 
 
@@ -201,11 +212,18 @@ def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     second step on; the variance is not rectified before the sixth), in float64."""
     load_finetuning(
         Path("finetune.gin"),
-        ["finetune.epochs=1", "finetune.batch_size=3",
-         "finetune.axis_smoothing=0.8", "Network.bfloat16=False",
-         "finetune.learning_rate=0.2", "finetune.backbone_learning_rate=0.1",
-         "finetune.clip_norm=2.0", "finetune.weight_decay=0.3", "finetune.schedule='cosine'"],
-    )  # fmt: skip
+        [
+            "finetune.epochs=1",
+            "finetune.batch_size=3",
+            "finetune.axis_smoothing=0.8",
+            "Network.bfloat16=False",
+            "finetune.learning_rate=0.2",
+            "finetune.backbone_learning_rate=0.1",
+            "finetune.clip_norm=2.0",
+            "finetune.weight_decay=0.3",
+            "finetune.schedule='cosine'",
+        ],
+    )
     network = copy.deepcopy(shipped).double()
     network.autocast = False
     network.head_scale = 16.0
@@ -384,20 +402,37 @@ def test_no_strength_gives_the_plain_looks() -> None:
 def settings(**more: Any) -> list[str]:
     """A few steps on twelve images of the toy file."""
     bound = {
-        "file_source.datasets": ("mpi3d_toy",), "file_source.training_share": 0.0094,
-        "file_source.validation_images": 4, "finetune.epochs": 2,
-        "finetune.batch_size": 6, "finetune.checkpoint_steps": 1, "Network.bfloat16": False,
-    } | {key.replace("__", "."): value for key, value in more.items()}  # fmt: skip
+        "file_source.datasets": ("mpi3d_toy",),
+        "file_source.training_share": 0.0094,
+        "file_source.validation_images": 4,
+        "finetune.epochs": 2,
+        "finetune.batch_size": 6,
+        "finetune.checkpoint_steps": 1,
+        "Network.bfloat16": False,
+    } | {key.replace("__", "."): value for key, value in more.items()}
     return [f"{key}={value!r}" for key, value in bound.items()]
 
 
 def command(data: Path, out: Path, bindings: list[str], torchrun: bool = False) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return [
-        sys.executable, *(launcher if torchrun else []), "-m", "submission", "finetune",
-        "--config", "finetune.gin", "--from", str(SHIPPED_WEIGHTS), "--data", str(data),
-        "--out", str(out), "--device", "cpu", *bindings,
-    ]  # fmt: skip
+        sys.executable,
+        *(launcher if torchrun else []),
+        "-m",
+        "submission",
+        "finetune",
+        "--config",
+        "finetune.gin",
+        "--from",
+        str(SHIPPED_WEIGHTS),
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        *bindings,
+    ]
 
 
 def finish(arguments: list[str]) -> None:
@@ -411,9 +446,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, data: Path) -> 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(command(data, whole, settings()))
     process = subprocess.Popen(
-        command(data, killed, settings()), cwd=PROJECT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command(data, killed, settings()),
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while process.poll() is None and not (killed / "checkpoint.pt").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -427,8 +464,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, data: Path) -> 
     rows = []
     for folder in (whole, killed):
         with open(folder / "finetune.csv") as file:
-            rows.append([{k: v for k, v in row.items() if k != "seconds"}
-                         for row in csv.DictReader(file)])  # fmt: skip
+            rows.append(
+                [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+            )
     assert rows[0] == rows[1]
     assert len(rows[0]) == 2
     for name in ("vgg19_bn_agg.safetensors", "heads.safetensors"):
@@ -442,9 +480,7 @@ def test_two_processes_equal_one_with_averaged_gradients(
     tmp_path: Path, data: Path, shipped: Network
 ) -> None:
     """Each half of a batch normalised by itself, dropout 0."""
-    bindings = settings(
-        Network__dropout=0.0, finetune__epochs=1, finetune__checkpoint_steps=100,
-    )  # fmt: skip
+    bindings = settings(Network__dropout=0.0, finetune__epochs=1, finetune__checkpoint_steps=100)
     finish(command(data, tmp_path, bindings, torchrun=True))
     load_finetuning(Path("finetune.gin"), bindings)
     source = file_source(data)
@@ -511,9 +547,15 @@ def test_a_run_that_cannot_go_well_is_refused(
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
         finetune(
-            copy.deepcopy(shipped), file_source(data), tmp_path, CPU, Settings(), "mine", {},
+            copy.deepcopy(shipped),
+            file_source(data),
+            tmp_path,
+            CPU,
+            Settings(),
+            "mine",
+            {},
             progress=False,
-        )  # fmt: skip
+        )
     assert not (tmp_path / "heads.safetensors").exists()
 
 

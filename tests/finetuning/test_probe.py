@@ -13,9 +13,8 @@ from submission.data.dataset import open_file
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning.probe import axes_as_tilt_and_pan, labelled_frames, labelled_sample
 from submission.finetuning.scores import scores, table
-from submission.render.domains import REAL
 from submission.render.rig import FACTOR_NAMES
-from submission.render.scene import factor_sizes
+from submission.render.scene import factor_sizes, rig_of
 from submission.runtime.errors import UserError
 
 # Four images: colour, shape, size, height, background, tilt, pan.
@@ -72,7 +71,7 @@ def test_complex_objects_have_no_colour_and_shape() -> None:
 def test_arm_angle_by_hand() -> None:
     """One step of tilt turns the arm by one step; one step of pan by less the more upright it is;
     half a turn of pan with the tilt mirrored is nearly the same direction."""
-    step = REAL.tilt_step
+    step = rig_of("real").tilt_step
     angles = []
     for read, true in [
         ((25, 7), (24, 7)),
@@ -82,8 +81,8 @@ def test_arm_angle_by_hand() -> None:
     ]:
         pair = [np.array([[0, 0, 0, 0, 0, *axes]]) for axes in (read, true)]
         angles.append(scores(pair[0], pair[1], complex_objects=True)["arm"]["median_angle"])
-    lean = np.radians(19.5 * step + REAL.tilt_zero)
-    pan = np.radians(REAL.pan_step)
+    lean = np.radians(19.5 * step + rig_of("real").tilt_zero)
+    pan = np.radians(rig_of("real").pan_step)
     chord = 2 * np.sin(lean) * np.sin(pan / 2)
     assert angles[0] == pytest.approx(step, abs=1e-5)
     assert angles[1] == pytest.approx(np.degrees(2 * np.arcsin(chord / 2)), abs=1e-5)
@@ -188,8 +187,16 @@ def test_command_reads_what_the_heads_say(
     np.savez(tmp_path / "frames.npz", images=images, factors=factors, gif=np.array(["a", "b"]))
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    command = ["--frames", tmp_path / "frames.npz", "--heads", tmp_path / "heads.safetensors",
-               "--picture", tmp_path / "confusion.png", "--device", "cpu"]  # fmt: skip
+    command = [
+        "--frames",
+        tmp_path / "frames.npz",
+        "--heads",
+        tmp_path / "heads.safetensors",
+        "--picture",
+        tmp_path / "confusion.png",
+        "--device",
+        "cpu",
+    ]
     run(parser.parse_args([*map(str, command), "--json"]))
     found = json.loads(capsys.readouterr().out)["scores"]
     right = {name: found[name]["accuracy"] for name in FACTOR_NAMES[:5]}
@@ -199,8 +206,10 @@ def test_command_reads_what_the_heads_say(
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     lines = table(found).splitlines()
     assert next(line for line in lines if line.startswith("object_shape")).split()[1:] == [
-        "50.0%", "50.0%", "50.0%",
-    ]  # fmt: skip
+        "50.0%",
+        "50.0%",
+        "50.0%",
+    ]
 
 
 def test_the_extractors_file_is_no_heads_file(tmp_path: Path) -> None:

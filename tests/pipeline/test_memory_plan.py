@@ -212,8 +212,8 @@ import torch
 from submission.data.dataset import open_file
 from submission.features.extraction import extract_features, open_features
 from submission.latents.training import train_vae
-from submission.pipeline.memory_plan import plan
 from submission.pipeline.configuration import load_training
+from submission.pipeline.memory_plan import plan
 from submission.runtime.limits import memory_limit
 from submission.runtime.usage import Stages
 

@@ -1,4 +1,4 @@
-"""Rendered stand-ins: the file format, the geometry of the pictures, and what is refused."""
+"""Rendered stand-ins: the file format, the geometry of the images, and what is refused."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ import pytest
 from submission.commands.render import add_arguments, run
 from submission.render.raycast import render
 from submission.render.scene import parameters
-from submission.render.stand_in import render_images, write_picture, write_stand_in
+from submission.render.stand_in import render_images, write_samples, write_stand_in
 from submission.runtime.errors import UserError
 
 WHITE, GREEN, RED = 0, 1, 2
@@ -120,7 +120,7 @@ def test_a_palette_leaves_an_object_few_colours() -> None:
     for image, full in zip(images[3:], plain[3:], strict=True):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) <= 160
         assert 1 <= red(image) <= 9
-        assert np.abs(image.astype(int) - full).mean() < 4  # the picture is the same
+        assert np.abs(image.astype(int) - full).mean() < 4  # the image is the same
 
 
 def test_the_file_is_a_plain_npz_in_the_official_order(small: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_file_that_is_not_a_stand_in_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
-    write_picture(tmp_path / "sheet.xyz")
+    write_samples(tmp_path / "sheet.xyz")
     assert (tmp_path / "sheet.xyz").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert os.listdir(tmp_path) == ["sheet.xyz"]
 
