@@ -13,7 +13,7 @@ def _texture(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[tuple[fl
 
 
 # The numbers below come out of a fit of rendered to published frames (mean absolute difference).
-# The samples' palettes falsify brown, olive and salmon: those colours are set by hand, and so is
+# The samples' palettes distort brown, olive and salmon: those colours are set by hand, and so is
 # complex's purple ring. Each domain's samples show two of the cameras in one pose only.
 TOY = Rig(
     cameras=(
