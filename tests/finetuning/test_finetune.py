@@ -312,9 +312,9 @@ def test_a_run_that_cannot_go_well_is_refused(
     tmp_path: Path, data: Path, shipped: Network, case: str
 ) -> None:
     bindings, prepare, message = BAD_RUNS[case]
-    load_finetuning(Path("finetune.gin"), bindings)
     prepare(tmp_path)
     with pytest.raises(UserError, match=message):
+        load_finetuning(Path("finetune.gin"), bindings)
         finetune(
             copy.deepcopy(shipped),
             file_source(data),
