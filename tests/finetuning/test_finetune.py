@@ -313,18 +313,14 @@ def test_a_run_that_cannot_go_well_is_refused(
 ) -> None:
     bindings, prepare, message = BAD_RUNS[case]
     prepare(tmp_path)
-    with pytest.raises(UserError, match=message):
+
+    def begin() -> None:
         load_finetuning(Path("finetune.gin"), bindings)
-        finetune(
-            copy.deepcopy(shipped),
-            file_source(data),
-            tmp_path,
-            CPU,
-            Settings(),
-            "mine",
-            {},
-            progress=False,
-        )
+        network, source = copy.deepcopy(shipped), file_source(data)
+        finetune(network, source, tmp_path, CPU, Settings(), "mine", {}, progress=False)
+
+    with pytest.raises(UserError, match=message):
+        begin()
     assert not (tmp_path / "heads.safetensors").exists()
 
 
