@@ -1,5 +1,6 @@
-"""A tiny data set in the official form, in which two factors can be seen."""
+"""Data files of the official form: a tiny one with two visible factors, and one of full size."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,3 +28,26 @@ def write_patches(
         factor_sizes=np.array(sizes),
         stand_in=np.array("patches made by a test"),
     )
+
+
+def sparse_official_file(path: Path, count: int) -> None:
+    """A stored npz of official size that takes no disk space: the images are a hole."""
+    header = (
+        b"\x93NUMPY\x01\x00"
+        + (118).to_bytes(2, "little")
+        + (
+            f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 64, 64, 3), }}".ljust(
+                117
+            )
+        ).encode()
+        + b"\n"
+    )
+    size = len(header) + count * 12288
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        info = zipfile.ZipInfo("images.npy")
+        with archive.open(info, "w", force_zip64=True) as member:
+            member.write(header)
+            # zipfile knows only bytes it wrote itself, so the hole is booked by hand.
+            member._file_size = size  # type: ignore[attr-defined]
+            member._compress_size = size  # type: ignore[attr-defined]
+            file.seek(size - len(header), 1)

@@ -1,12 +1,12 @@
 """Data files written by numpy's own writers, and damaged ones."""
 
 import hashlib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patches import sparse_official_file
 
 from submission.data.dataset import find_file, md5_warning, open_dataset, open_file, verify
 from submission.data.factors import SIZES_BY_COUNT
@@ -58,29 +58,6 @@ def test_stored_member_is_mapped_in_place(tmp_path: Path, images: np.ndarray) ->
     np.savez_compressed(tmp_path / "y.npz", images=images, factor_sizes=np.array(SIZES))
     with pytest.raises(UserError, match="compressed"):
         open_file(tmp_path / "y.npz", "mpi3d_toy").array()
-
-
-def sparse_official_file(path: Path, count: int) -> None:
-    """A stored npz of official size that takes no disk space: the images are a hole."""
-    header = (
-        b"\x93NUMPY\x01\x00"
-        + (118).to_bytes(2, "little")
-        + (
-            f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 64, 64, 3), }}".ljust(
-                117
-            )
-        ).encode()
-        + b"\n"
-    )
-    size = len(header) + count * 12288
-    with open(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        info = zipfile.ZipInfo("images.npy")
-        with archive.open(info, "w", force_zip64=True) as member:
-            member.write(header)
-            # zipfile knows only bytes it wrote itself, so the hole is booked by hand.
-            member._file_size = size  # type: ignore[attr-defined]
-            member._compress_size = size  # type: ignore[attr-defined]
-            file.seek(size - len(header), 1)
 
 
 @pytest.mark.parametrize(("count", "sizes"), list(SIZES_BY_COUNT.items()))

@@ -1,9 +1,7 @@
-"""The network of section 2.1, its weight file, features on disk, and the exported file."""
+"""The network of section 2.1, its weight file, and features on disk."""
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +20,6 @@ from submission.features.weights import (
     fold_batch_norm,
     load_extractor,
 )
-from submission.latents.export import export, load
-from submission.latents.vae import Encoder
 from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
@@ -218,43 +214,6 @@ def test_interrupted_extraction_equals_an_uninterrupted_one(
     assert resumed.read_bytes() == whole.read_bytes()
     assert not resumed.with_suffix(".part").exists()
     assert torch.equal(open_features(whole, CPU), torch.from_numpy(rows))
-
-
-def test_exported_file_stands_alone(tmp_path: Path, shipped: Extractor, images: np.ndarray) -> None:
-    """Called as the scorer does, from a process that knows nothing of this project."""
-    load_training(Path("public.gin"), ["Encoder.widths=(32,)"])
-    encoder = Encoder(512, 5).eval()
-    path = tmp_path / "representation" / "pytorch_model.pt"
-    export(shipped, torch.nn.Sequential(encoder.hidden, encoder.mean), images, path)
-    assert [p.name for p in path.parent.iterdir()] == ["pytorch_model.pt"]
-    np.save(tmp_path / "in.npy", as_float(images).numpy())
-    script = (
-        "import sys, numpy, torch\n"
-        "m = torch.jit.load(sys.argv[1])\n"
-        "x = torch.from_numpy(numpy.load(sys.argv[2]))\n"
-        "numpy.save(sys.argv[3], torch.cat([m(x[:5]), m(x[5:])]).detach().numpy())\n"
-        "assert 'submission' not in sys.modules\n"
-    )
-    command: list[str | Path] = [
-        sys.executable,
-        "-c",
-        script,
-        path,
-        tmp_path / "in.npy",
-        tmp_path / "out.npy",
-    ]
-    subprocess.run(command, check=True, cwd=tmp_path)
-    with torch.inference_mode():
-        expected = encoder(shipped(as_float(images)))[0].numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_only_torchscript_is_loaded(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
-    with pytest.raises(UserError, match="no TorchScript file"):
-        load(tmp_path / "pickled.pt")
-    with pytest.raises(UserError, match="no exported model"):
-        load(tmp_path / "none.pt")
 
 
 def test_folding_changes_nothing_but_rounding() -> None:

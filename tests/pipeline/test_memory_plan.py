@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_dataset import sparse_official_file
+from patches import sparse_official_file
 
 from submission.data.dataset import open_file
 from submission.features.extraction import open_features

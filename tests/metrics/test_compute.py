@@ -1,16 +1,13 @@
 """Scoring against codes whose scores are known and against the library's own functions."""
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gin
 import numpy as np
 import pytest
+from factor_grids import NO_DCI, SMALL, bind, factors_of, standardised
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 
@@ -22,8 +19,7 @@ from submission.metrics.grids import (
     identity,
     torchscript_function,
 )
-from submission.metrics.results import Context, format_table, write_scores
-from submission.metrics.settings import METRICS, Result, bound_settings, load_settings
+from submission.metrics.settings import METRICS, bound_settings, load_settings
 from submission.runtime.errors import UserError
 
 # These have been imported, under the stand-ins, by submission.metrics.library.
@@ -37,16 +33,7 @@ from disentanglement_lib.evaluation.metrics import (  # isort: skip
     utils,
 )
 
-SMALL = (3, 2, 2, 2, 2, 3, 3)
 REAL = (6, 6, 2, 3, 3, 40, 40)
-NO_DCI = ("factor_vae", "sap", "irs", "mig")
-
-
-def bind(**counts: int) -> None:
-    """Bind `configurable__parameter=value` over what is bound."""
-    with gin.unlock_config():
-        for key, value in counts.items():
-            gin.bind_parameter(key.replace("__", "."), value)
 
 
 @pytest.fixture
@@ -69,17 +56,6 @@ def tiny(quick: None) -> None:
         irs__num_train=150,
         mig__num_train=150,
     )
-
-
-def factors_of(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Every factor vector in data-set order, by plain nested counting (last factor fastest)."""
-    grids = np.meshgrid(*[np.arange(size) for size in sizes], indexing="ij")
-    return np.stack([grid.reshape(-1) for grid in grids], axis=1)
-
-
-def standardised(codes: NDArray[Any]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = (codes - codes.mean(axis=0)) / codes.std(axis=0)
-    return result
 
 
 def headline(
@@ -114,104 +90,7 @@ class StockImages(ground_truth_data.GroundTruthData):
         return self.images[indices] / 255.0
 
 
-# --- imports and settings ---------------------------------------------------------------------
-
-
-def test_import_leaves_no_stand_in_no_torch_no_log_handler_and_works_in_a_locked_gin() -> None:
-    program = """
-import logging, sys, gin
-gin.config._set_config_is_locked(True)  # gin.finalize() of 0.4.0 fails on Python 3.10 and later
-from submission.metrics import compute, settings
-assert gin.config_is_locked()
-for name in ("tensorflow", "tensorflow.compat.v1", "gin.tf", "torch"):
-    assert name not in sys.modules, name
-assert logging.root.handlers == [] and logging.root.manager.disable == 0
-settings.load_settings(quick=True)
-assert gin.config_is_locked()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-
-
-def test_a_loaded_tensorflow_is_used_and_left_in_place() -> None:
-    program = """
-import sys, types
-for name in ("tensorflow", "tensorflow.compat", "tensorflow.compat.v1"):
-    sys.modules[name] = types.ModuleType(name)
-real = sys.modules["tensorflow.compat.v1"]
-import submission.metrics.compute
-assert sys.modules["tensorflow.compat.v1"] is real
-assert sys.modules["disentanglement_lib.data.ground_truth.util"].tf is real
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_official_settings_are_the_servers() -> None:
-    # The challenge's table, typed in by hand.
-    expected: dict[str, dict[str, object]] = {
-        "factor_vae_score": {
-            "num_variance_estimate": 10000,
-            "num_train": 10000,
-            "num_eval": 5000,
-            "batch_size": 64,
-        },
-        "prune_dims": {"threshold": 0.05},
-        "dci": {"num_train": 10000, "num_test": 5000, "batch_size": 16},
-        "sap_score": {
-            "num_train": 10000,
-            "num_test": 5000,
-            "batch_size": 16,
-            "continuous_factors": False,
-        },
-        "irs": {"num_train": 10000, "batch_size": 16, "diff_quantile": 0.99},
-        "mig": {"num_train": 10000, "batch_size": 16},
-        "discretizer": {"discretizer_fn": "@histogram_discretizer", "num_bins": 20},
-    }
-    flat = {f"{name}.{key}": value for name, row in expected.items() for key, value in row.items()}
-    assert load_settings() == flat
-
-
-def test_quick_settings_keep_batch_sizes_and_every_other_setting_than_the_counts() -> None:
-    official, quick = load_settings(), load_settings(quick=True)
-    changed = {key.split(".")[1] for key in official if official[key] != quick[key]}
-    assert changed == {"num_variance_estimate", "num_train", "num_eval", "num_test"}
-
-
-def test_counts_are_official_only_where_every_setting_is() -> None:
-    data = GridRepresentations(ideal_code(SMALL), SMALL)
-    load_settings()
-    assert score(data, metrics=["mig"])["counts"] == "official"
-    bind(irs__num_train=9999)
-    assert score(data, metrics=["mig"])["counts"] == "quick"
-
-
-# --- order of the factors ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sizes", [SMALL, (6, 5, 2, 3, 3, 4, 7), (4, 4, 2, 3, 3, 40, 40)])
-def test_rows_follow_the_librarys_index_arithmetic(sizes: tuple[int, ...]) -> None:
-    random = np.random.RandomState(3)
-    factors = np.stack([random.randint(size, size=500) for size in sizes], axis=1)
-    bases = np.prod(sizes) / np.cumprod(sizes)
-    expected = np.array(np.dot(factors, bases), dtype=np.int64)
-    code = np.arange(math.prod(sizes), dtype=np.float32)[:, None] * np.ones(2, np.float32)
-    observed = GridRepresentations(code, sizes).sample_observations_from_factors(factors, random)
-    np.testing.assert_array_equal(observed[:, 0], expected)
-
-
-def test_ideal_code_is_one_standardised_ordinal_latent_per_factor() -> None:
-    code = ideal_code(SMALL)
-    np.testing.assert_allclose(code, standardised(factors_of(SMALL)), atol=1e-6)
-    assert code.dtype == np.float32
-
-
-# --- codes with known scores ------------------------------------------------------------------
+# --- codes with known scores
 
 
 def test_ideal_code_scores(quick: None) -> None:
@@ -296,7 +175,7 @@ def test_simulated_codes_reach_the_known_ceilings_on_the_full_grid() -> None:
     assert rounded == {"factor_vae": 1.0, "sap": 0.408, "irs": 0.991, "mig": 0.942}
 
 
-# --- the routes -------------------------------------------------------------------------------
+# --- the routes
 
 
 def stock_functions() -> dict[str, Any]:
@@ -403,7 +282,7 @@ def test_torchscript_is_called_with_channels_first_in_zero_to_one(tmp_path: Path
     assert codes.dtype == np.float32
 
 
-# --- DCI over processes -----------------------------------------------------------------------
+# --- DCI over processes
 
 
 def test_dci_is_the_same_in_one_process_and_in_several(quick: None) -> None:
@@ -427,114 +306,3 @@ def test_the_librarys_function_is_put_back_after_a_failure(quick: None) -> None:
     with pytest.raises(ValueError, match="NaN"):
         score(data, broken, metrics=["dci"], workers=1)
     assert dci.compute_importance_gbt is stock
-
-
-# --- mistakes ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (np.zeros((431, 3)), "431 rows"),
-        (np.zeros((864,)), "shape"),
-        (np.zeros((432, 1)), "at least two latents"),
-        (np.where(np.arange(432 * 3).reshape(432, 3) == 30, np.nan, 0.0), "row 10"),
-        (np.where(np.arange(432 * 3).reshape(432, 3) == 30, np.inf, 0.0), "row 10"),
-        (np.full((432, 3), 1e300), "432 rows"),
-    ],
-)
-def test_unusable_representations_are_refused(code: NDArray[Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        GridRepresentations(code, SMALL)
-
-
-def test_unusable_grids_images_and_workers_are_refused() -> None:
-    with pytest.raises(UserError, match="fewer than two values"):
-        GridRepresentations(np.zeros((6, 3)), (6, 1))
-    with pytest.raises(UserError, match="5 rows"):
-        GridImages(np.zeros((5, 64, 64, 3), np.uint8), (2, 3))
-    with pytest.raises(UserError, match="at least one"):
-        score(GridRepresentations(np.zeros((6, 3)), (2, 3)), workers=0)
-
-
-# --- table and files --------------------------------------------------------------------------
-
-
-def fake_result(counts: str, **values: float) -> Result:
-    return {"headline": values, "counts": counts}
-
-
-FIVE = {"factor_vae": 0.5, "dci": 0.4, "sap": 0.3, "irs": 0.2, "mig": 0.1}
-STAND_IN = Context(
-    data="stand-in, rendered domain real, 4 axis steps",
-    stand_in=True,
-    domain="real",
-    factor_sizes=(6, 6, 2, 3, 3, 4, 4),
-    ideal={"headline": dict.fromkeys(FIVE, 0.9), "counts": "official"},
-)
-
-
-def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
-    table = format_table(fake_result("official", **FIVE), STAND_IN)
-    lines = table.splitlines()
-    assert all(len(line) <= 100 for line in lines)
-    assert "stand-in, NOT MPI3D" in lines[1]
-    assert "MPI3D-real, full grid" in lines[1]
-    caption = " ".join(" ".join(lines[10:]).split())
-    assert "stand-in, rendered domain real, 4 axis steps; NOT MPI3D" in caption
-    assert "10,368 images" in caption
-    assert "a different data set from this run's" in caption
-    rows = {line.split()[0]: line.split()[1:] for line in lines[3:9]}
-    assert rows["FactorVAE"] == ["0.500", "0.900", "0.992"]
-    assert rows["MIG"] == ["0.100", "0.900", "0.297"]
-    assert rows["sum"] == ["1.500", "4.500", "2.868"]
-    assert "official" in table
-    assert "QUICK" not in table
-
-
-def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind() -> None:
-    context = Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
-    table = format_table(fake_result("quick", **FIVE), context)
-    assert "NOT MPI3D" not in table
-    assert "stand-in" not in table
-    assert "MPI3D-real complex, full grid" in table.splitlines()[1]
-    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[3:9]}
-    assert rows["FactorVAE"] == ["0.500", "-", "0.893"]
-    assert rows["sum"] == ["1.500", "-", "2.389"]
-    assert "QUICK" in table
-
-
-def test_a_part_of_the_metrics_gives_no_sum() -> None:
-    table = format_table(fake_result("official", mig=0.1), STAND_IN)
-    assert "sum" not in table
-    assert "DCI" not in table
-
-
-def test_written_scores_read_back(quick: None, tmp_path: Path) -> None:
-    data = GridRepresentations(ideal_code(SMALL), SMALL)
-    result = score(data, metrics=NO_DCI)
-    context = Context("stand-in, rendered domain toy", True, "toy", SMALL, result, "d1", "5a")
-    folder = tmp_path / "new" / "scores"
-    write_scores(folder, result, context)
-    assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "scores.txt"]
-    document = json.loads((folder / "scores.json").read_text())
-    assert document["scores"] == result
-    assert document["scores"]["settings"]["mig.num_train"] == 1000
-    assert document["scores"]["factor_vae"].keys() == {
-        "train_accuracy",
-        "eval_accuracy",
-        "num_active_dims",
-    }
-    assert document["ideal_code"] == result
-    assert document["data"] == {
-        "name": "stand-in, rendered domain toy",
-        "stand_in": True,
-        "domain": "toy",
-        "factor_sizes": list(SMALL),
-        "num_images": 432,
-        "md5": "d1",
-    }
-    assert document["model_sha256"] == "5a"
-    assert document["versions"]["disentanglement-lib"] == "1.5"
-    assert document["versions"]["numpy"] == np.__version__
-    assert (folder / "scores.txt").read_text() == format_table(result, context)

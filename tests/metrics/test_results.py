@@ -1,0 +1,93 @@
+"""The table of scores, and the files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from factor_grids import NO_DCI, SMALL
+
+from submission.metrics.compute import score
+from submission.metrics.grids import GridRepresentations, ideal_code
+from submission.metrics.results import Context, format_table, write_scores
+from submission.metrics.settings import Result, load_settings
+
+
+def fake_result(counts: str, **values: float) -> Result:
+    return {"headline": values, "counts": counts}
+
+
+FIVE = {"factor_vae": 0.5, "dci": 0.4, "sap": 0.3, "irs": 0.2, "mig": 0.1}
+STAND_IN = Context(
+    data="stand-in, rendered domain real, 4 axis steps",
+    stand_in=True,
+    domain="real",
+    factor_sizes=(6, 6, 2, 3, 3, 4, 4),
+    ideal={"headline": dict.fromkeys(FIVE, 0.9), "counts": "official"},
+)
+
+
+def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
+    table = format_table(fake_result("official", **FIVE), STAND_IN)
+    lines = table.splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert "stand-in, NOT MPI3D" in lines[1]
+    assert "MPI3D-real, full grid" in lines[1]
+    caption = " ".join(" ".join(lines[10:]).split())
+    assert "stand-in, rendered domain real, 4 axis steps; NOT MPI3D" in caption
+    assert "10,368 images" in caption
+    assert "a different data set from this run's" in caption
+    rows = {line.split()[0]: line.split()[1:] for line in lines[3:9]}
+    assert rows["FactorVAE"] == ["0.500", "0.900", "0.992"]
+    assert rows["MIG"] == ["0.100", "0.900", "0.297"]
+    assert rows["sum"] == ["1.500", "4.500", "2.868"]
+    assert "official" in table
+    assert "QUICK" not in table
+
+
+def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind() -> None:
+    context = Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
+    table = format_table(fake_result("quick", **FIVE), context)
+    assert "NOT MPI3D" not in table
+    assert "stand-in" not in table
+    assert "MPI3D-real complex, full grid" in table.splitlines()[1]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[3:9]}
+    assert rows["FactorVAE"] == ["0.500", "-", "0.893"]
+    assert rows["sum"] == ["1.500", "-", "2.389"]
+    assert "QUICK" in table
+
+
+def test_a_part_of_the_metrics_gives_no_sum() -> None:
+    table = format_table(fake_result("official", mig=0.1), STAND_IN)
+    assert "sum" not in table
+    assert "DCI" not in table
+
+
+def test_written_scores_read_back(tmp_path: Path) -> None:
+    load_settings(quick=True)
+    data = GridRepresentations(ideal_code(SMALL), SMALL)
+    result = score(data, metrics=NO_DCI)
+    context = Context("stand-in, rendered domain toy", True, "toy", SMALL, result, "d1", "5a")
+    folder = tmp_path / "new" / "scores"
+    write_scores(folder, result, context)
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "scores.txt"]
+    document = json.loads((folder / "scores.json").read_text())
+    assert document["scores"] == result
+    assert document["scores"]["settings"]["mig.num_train"] == 1000
+    assert document["scores"]["factor_vae"].keys() == {
+        "train_accuracy",
+        "eval_accuracy",
+        "num_active_dims",
+    }
+    assert document["ideal_code"] == result
+    assert document["data"] == {
+        "name": "stand-in, rendered domain toy",
+        "stand_in": True,
+        "domain": "toy",
+        "factor_sizes": list(SMALL),
+        "num_images": 432,
+        "md5": "d1",
+    }
+    assert document["model_sha256"] == "5a"
+    assert document["versions"]["disentanglement-lib"] == "1.5"
+    assert document["versions"]["numpy"] == np.__version__
+    assert (folder / "scores.txt").read_text() == format_table(result, context)
