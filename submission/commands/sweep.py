@@ -20,8 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     options.add_metrics(parser)
     options.add_bindings(parser)
-    what = "gin file; once for each"
-    add("--config", type=Path, action="append", required=True, metavar="FILE", help=what)
+    add(
+        "--config",
+        type=Path,
+        action="append",
+        required=True,
+        dest="configs",
+        metavar="FILE",
+        help="gin file; once for each",
+    )
     add("--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)")
     what = "folder of the sweep: a run folder per job, sweep.csv, sweep.txt"
     add("--out", type=Path, required=True, help=what)
@@ -41,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_of(args: argparse.Namespace) -> SweepOptions:
     gpus = float(torch.cuda.is_available()) if args.gpus is None else args.gpus
-    return options.filled(SweepOptions, args, configs=args.config, gpus=gpus)
+    return options.filled(SweepOptions, args, gpus=gpus)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     failed = run_sweep(options_of(args), dataset)
     print(f"\n{(args.out / 'sweep.txt').read_text()}\nin {args.out}")
     if failed:
-        jobs = len(args.config) * args.seeds
+        jobs = len(args.configs) * args.seeds
         said = "mend what they say, and the same command continues them"
         print(f"\n{len(failed)} of {jobs} jobs failed: {said}", file=sys.stderr)
         sys.exit(1)

@@ -23,17 +23,13 @@ done
 """
 
 
-def _hook(folder: Path) -> Path:
-    return folder / "hooks" / "post-receive"
-
-
 def refuse_folder(folder: Path) -> None:
     """Takes a new or empty folder, or one that `make_remote` made.
 
     Raises:
         UserError: the folder holds something else.
     """
-    hook = _hook(folder)
+    hook = folder / "hooks" / "post-receive"
     is_ours = hook.is_file() and "submission remote" in hook.read_text(errors="replace")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not is_ours:
         raise UserError(f"{folder} is there and holds something else: name a new folder")
@@ -49,7 +45,7 @@ def make_remote(folder: Path, command: Sequence[str]) -> None:
         git("init", "--quiet", "--bare", str(folder))
     except GitError as error:
         raise UserError(f"{folder} cannot be made: {first_line(error)}") from error
-    hook = _hook(folder)
+    hook = folder / "hooks" / "post-receive"
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
     text = HOOK.format(

@@ -112,8 +112,7 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
     """The run as the server does it.
 
     Raises:
-        Failure: it could not be built, or ended badly.
-        TimeoutExpired: it was killed after its hours.
+        Failure: it could not be built, or ended badly. TimeoutExpired: it was killed.
         UserError: Docker could not start it.
     """
     options = evaluation.options
@@ -189,11 +188,7 @@ def _internal_network(name: str) -> Iterator[str]:
 
 
 def run_here(evaluation: Evaluation, stages: Stages) -> None:
-    """The run without a container, in its clone, with packages through its own prepare.sh.
-
-    Raises:
-        Failure, TimeoutExpired: as run_in_container.
-    """
+    """As run_in_container, but in its clone, with packages through its own prepare.sh."""
     options = evaluation.options
     dropped = ("AICROWD", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
