@@ -82,8 +82,8 @@ def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
 
 
 def changes(these: Sequence[Run], baselines: Sequence[Run], seeds: bool = True) -> list[str]:
-    """What only one of two sides is made of: "- old", "+ new"; the seed itself only of single runs
-    and if `seeds`."""
+    """How the sides' configurations differ: lines "- old" and "+ new". The seed counts only between
+    single runs, and if `seeds`."""
     new, old = (_made_of(side[0]) for side in (these, baselines))
     if not seeds or len(these) > 1 or len(baselines) > 1:
         new, old = ({pair for pair in side if pair[0] != "train_vae.seed"} for side in (new, old))
@@ -98,7 +98,7 @@ def changes(these: Sequence[Run], baselines: Sequence[Run], seeds: bool = True) 
 
 
 def _made_of(run: Run) -> set[tuple[str, str]]:
-    """The bindings, and what none says: the weights, and of how many seeds it is the first."""
+    """(name, value) of its bindings, its weights, and how many seeds it ranks first of."""
     said, found = run.made_of, _bindings(run.config)
     if said["weights"]:
         found.add(("--weights", f"SHA-256 {said['weights'][:8]}..."))

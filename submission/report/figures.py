@@ -20,7 +20,7 @@ from submission.data.factors import FACTOR_NAMES
 from submission.report.analysis import traverse
 from submission.report.runs import Run
 
-_INK = "#123456"  # what stands for the page's own text colour until the SVG is written
+_INK = "#123456"  # placeholder for the page's text colour, which _svg puts in its place
 _BLUE, _GREY = "#3d8fd6", "#8a8a8a"
 
 

@@ -89,7 +89,6 @@ def page(
         left_out: names of seeds without scores.
     """
     this = these[0]
-    baseline = baselines[0] if baselines else None
     settings = this.scores["scores"]["settings"]
     load_settings(quick=this.scores["scores"]["counts"] != "official")
     grid = GridRepresentations(codes, dataset.factor_sizes)
@@ -106,14 +105,11 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        this=this,
         these=these,
-        baseline=baseline,
         baselines=baselines,
         stand_in=dataset.stand_in is not None,
         scores=score_rows(these, baselines),
         left_out=left_out,
-        judged=len(these) > 1 and len(baselines) > 1,
         obstacles=obstacles(these, baselines),
         changes=changes(these, baselines) if baselines else [],
         unknown=[one.name for one in (*these, *baselines) if not one.config],
@@ -122,15 +118,11 @@ def page(
         inactive_kl=INACTIVE_KL,
         information=information.tolist(),
         gaps=(top_two[0] - top_two[1]).tolist(),
-        mig_points=settings["mig.num_train"],
         importance=importance.tolist(),
         per_latent=dci.disentanglement_per_code(importance).tolist(),
         points=points,
-        dci_points=settings["dci.num_train"],
-        curves=curves(this, baseline) if this.losses else None,
+        curves=curves(this, baselines[0] if baselines else None) if this.losses else None,
         histograms=histograms(codes, active),
         traversals=traversals(dataset, codes, active),
         quantiles=QUANTILES.tolist(),
-        seconds=sum(row["seconds"] for row in this.stages.values()),
-        longest=max((row["seconds"] for row in this.stages.values()), default=0) or 1,
     )

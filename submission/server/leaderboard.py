@@ -58,7 +58,7 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
     Args:
         rows: of any data sets; those of `data` are shown.
         data: as `data_key` made it. On the official data set of a paper's column, under official
-            settings, the paper's row is ranked along; on a stand-in it never is.
+            settings, the paper's row is ranked, too.
     """
     here = [row for row in rows if row["data"] == data]
     # A tag that was evaluated twice competes with its latest result only.

@@ -24,7 +24,7 @@ class MemoryGroup:
         return self.folder / "cgroup.procs"
 
     def killed(self) -> bool:
-        """Whether the kernel has killed a process in it for want of memory."""
+        """Whether the kernel has killed a process in it for lack of memory."""
         for name in ("memory.events", "memory.oom_control"):
             if (self.folder / name).exists():
                 text = (self.folder / name).read_text()

@@ -52,7 +52,7 @@ def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
     Raises:
         UserError: no git, no repository, no such tag or remote.
     """
-    _git("rev-parse", "--git-dir")  # no git, no repository, somebody else's: said as git says it
+    _git("rev-parse", "--git-dir")  # says in git's words what is wrong
     revision = f"refs/tags/{tag}" if tag else "HEAD"
     try:
         found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()

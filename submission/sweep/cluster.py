@@ -37,8 +37,8 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
         UserError: no cluster at the address, or none of its nodes can hold a job.
         Stopped: a signal came; the jobs have saved what they had.
     """
-    # Ray's logs and sockets, gone when it is. A socket's path may have 107 characters, of which
-    # Ray takes 75; TMPDIR can be longer than the rest, as schedulers' are.
+    # For Ray's logs and sockets. A socket's path may have 107 characters, of which Ray takes 75; a
+    # scheduler's TMPDIR can be longer than the rest.
     own = tempfile.gettempdir()
     parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
     with tempfile.TemporaryDirectory(

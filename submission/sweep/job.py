@@ -19,11 +19,11 @@ from typing import Any
 from submission.runtime import paths
 from submission.runtime.files import write_text
 
-# In the job's folder: what it is of, and when it is done its scores' SHA-256 and its seconds.
+# In the job's folder: hashes of what it is of; once it is done, its scores' SHA-256 and seconds.
 RECORD = "job.json"
 
-# Starts a command that gets SIGTERM when whoever started it dies, killed or not: it then saves its
-# checkpoint and ends, where it would go on unseen.
+# Starts a command that gets SIGTERM when its parent dies, so that it saves its checkpoint and ends
+# instead of going on unseen.
 _START = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
     "os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"
@@ -85,7 +85,7 @@ def work(job: Job) -> str:
 
 
 def record_of(job: Job) -> dict[str, Any]:
-    """What the folder says it is of; nothing if it says nothing that can be read."""
+    """The record in the job's folder; empty if there is none that can be read."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((job.folder / RECORD).read_text())
         if isinstance(record, dict):
@@ -117,7 +117,7 @@ def _call(command: tuple[str, ...], environment: dict[str, str], log: int) -> in
     )
     try:
         while True:
-            # Not one long wait: Ray's way to cancel is seen between two calls only.
+            # Not one long wait: Ray cancels between two calls only.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=1)
     except BaseException:

@@ -63,7 +63,7 @@ def checked(options: SweepOptions) -> SweepOptions:
     stems = [config.stem for config in configs]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
         raise UserError(
-            f"two configurations are called {twice[0]}: rename one, their runs would be"
+            f"two configurations are called {twice[0]}, as their runs would be: rename one"
         )
     return replace(options, configs=configs)
 
