@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -38,10 +37,11 @@ from submission.render.rig import FACTOR_NAMES
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.runtime.config import configurable_as
+from submission.runtime.curves import Curves
 from submission.runtime.device import has_bfloat16
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_csv
-from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Text, Weight, Whole
+from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Schedule, Weight, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -67,19 +67,13 @@ class Settings:
     batch_size: Count = gin.REQUIRED
     learning_rate: Rate = gin.REQUIRED
     backbone_learning_rate: Weight = gin.REQUIRED
-    schedule: Text = gin.REQUIRED
+    schedule: Schedule = gin.REQUIRED
     betas: Betas = gin.REQUIRED
     weight_decay: Weight = gin.REQUIRED
     clip_norm: RateOrNone = gin.REQUIRED
     axis_smoothing: Weight = gin.REQUIRED
     checkpoint_steps: Count = gin.REQUIRED
     seed: Whole = gin.REQUIRED
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "cosine"):
-            raise UserError(
-                f"finetune.schedule is {self.schedule!r}, it must be 'constant' or 'cosine'"
-            )
 
 
 def finetune_from(start: Start, source: Source, folder: Path, device: torch.device) -> None:
@@ -144,7 +138,10 @@ def finetune(
         network.autocast = False
     run = _Training(network, settings, steps, device, folder / "checkpoint.pt", fingerprint)
     writes = process_rank() == 0
-    curves = _curves(folder / "tensorboard", run.history, settings.batch_size) if writes else None
+    curves = Curves(folder) if writes else None
+    if curves is not None:
+        for row in run.history:
+            curves.add(row, round(row["images_seen"]) // settings.batch_size)
     bar = progress_bar(
         total=settings.epochs * steps,
         initial=run.step,
@@ -162,7 +159,7 @@ def finetune(
             run.history.append(row)
             if curves is not None:
                 _log_row(row, settings.epochs)
-                _add_scalars(curves, row, run.step)
+                curves.add(row, run.step)
                 write_csv(folder / "finetune.csv", run.history)
                 write_weights(network, folder, metadata | {"validation": json.dumps(row)})
             run.save()
@@ -313,24 +310,6 @@ def _optimizer(network: Network, settings: Settings, device: torch.device) -> to
         # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
         foreach=None if device.type == "cuda" else False,
     )
-
-
-def _curves(folder: Path, history: list[dict[str, float]], batch_size: int) -> Any:
-    """A TensorBoard writer, begun anew from the checkpoint's rows: what a killed run wrote may lack
-    the last ones."""
-    # Imported here because it is slow to import and only training needs it.
-    from torch.utils.tensorboard import SummaryWriter
-
-    shutil.rmtree(folder, ignore_errors=True)
-    writer = SummaryWriter(str(folder))
-    for row in history:
-        _add_scalars(writer, row, round(row["images_seen"]) // batch_size)
-    return writer
-
-
-def _add_scalars(writer: Any, row: dict[str, float], step: int) -> None:
-    for name, value in row.items():
-        writer.add_scalar(name, value, step)
 
 
 @torch.inference_mode()

@@ -72,5 +72,8 @@ Widths = Annotated[
 ]
 Switch = Annotated[bool, Kind(lambda value: type(value) is bool, "True or False")]
 Optimizer = Annotated[str, Kind(lambda value: value in ("radam", "adam"), "'radam' or 'adam'")]
+Schedule = Annotated[
+    str, Kind(lambda value: value in ("constant", "cosine"), "'constant' or 'cosine'")
+]
 Text = Annotated[str, Kind(_is_text, "text in quotes")]
 Texts = Annotated[Sequence[str], Kind(_several(_is_text), "texts in brackets")]

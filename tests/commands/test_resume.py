@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finetuning_runs import command, data, finish, settings  # noqa: F401 (data is a fixture)
 from processes import forked, run_main
-from test_finetune import command, data, finish, settings  # noqa: F401 (data is a fixture)
 from test_run import Grader, grader  # noqa: F401 (grader is a fixture)
 
 from submission.latents.training import train_vae

@@ -1,79 +1,37 @@
 """Finetuning against the paper's formulas written out anew, against itself interrupted, and on two
-processes against one; the starting weights against the networks they come from."""
+processes against one."""
 
 import copy
 import csv
 import math
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gin
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from finetuning_runs import CPU, command, data, finish, paper, settings, shipped  # noqa: F401 (fixtures)
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import vgg16_bn
 
-from submission.features.extractor import Aggregation
-from submission.features.weights import SHIPPED_WEIGHTS, copy_weights, load_extractor
+from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning.configuration import load_finetuning
-from submission.finetuning.images import Source, batches, file_source, open_source
+from submission.finetuning.images import Source, file_source
 from submission.finetuning.network import FACTOR_SIZES, Network, finetuning_loss
-from submission.finetuning.starts import Start, craft_weights, start_network
 from submission.finetuning.training import Settings, finetune
-from submission.finetuning.weights import SHIPPED_HEADS, read_heads, write_weights
+from submission.finetuning.weights import SHIPPED_HEADS
 from submission.render import randomize
-from submission.render.rig import COLUMNS, FACTOR_NAMES
-from submission.render.scene import factor_sizes, parameters
+from submission.render.rig import FACTOR_NAMES
+from submission.render.scene import factor_sizes
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT, WEIGHTS
-
-CPU = torch.device("cpu")
-# Both looks of the simulator in official form, two positions of one axis: 1,296 images each.
-SIZES = (6, 6, 2, 3, 3, 2, 1)
-COUNT = 1296
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise in official form; the first pixel of an image holds its row number."""
-    folder = tmp_path_factory.mktemp("data")
-    for seed, name in enumerate(("mpi3d_toy", "mpi3d_realistic")):
-        images = np.random.default_rng(seed).integers(0, 256, (COUNT, 64, 64, 3), dtype=np.uint8)
-        images[:, 0, 0, 0], images[:, 0, 0, 1] = np.divmod(np.arange(COUNT), 256)
-        images[:, 0, 0, 2] = seed
-        (folder / name).mkdir()
-        np.savez(
-            folder / name / f"{name}.npz",
-            images=images,
-            factor_sizes=np.array(SIZES),
-            stand_in="noise",
-        )
-    return folder
-
-
-@pytest.fixture
-def paper() -> Iterator[None]:
-    load_finetuning(Path("finetune.gin"))
-    yield
-    gin.clear_config()
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Network:
-    """The shipped extractor with new heads; tests that train copy it."""
-    load_finetuning(Path("finetune.gin"))
-    return start_network(Start(str(SHIPPED_WEIGHTS)), seed=0)
 
 
 def some_images(count: int) -> Source:
@@ -107,20 +65,6 @@ def test_configuration_is_the_papers(paper: None) -> None:
         "finetune.axis_smoothing": 0.0,
     }
     assert {key: gin.query_parameter(key) for key in published} == published
-
-
-def test_the_network_starts_he_uniform(paper: None) -> None:
-    """Aggregation and heads, as the paper says: uniform within sqrt(6 / fan_in)."""
-    network = start_network(Start("scratch"), seed=3)
-    assert isinstance(network.extractor.aggregation, Aggregation)
-    dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout2d)]
-    assert dropouts == [0.1] * 3
-    weights = [network.extractor.aggregation.aggregator[i].weight for i in (1, 5, 9)]
-    weights += [head.weight for head in network.heads]
-    for weight in weights:
-        assert isinstance(weight, Tensor)
-        bound = math.sqrt(6 / weight[0].numel())
-        assert 0.98 * bound < weight.abs().max() <= bound
 
 
 def test_loss_by_hand() -> None:
@@ -262,182 +206,7 @@ def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     assert history[0]["images_seen"] == 6
 
 
-# --- starting weights
-
-
-def test_craft_filters_compute_what_vgg16_computes(tmp_path: Path, paper: None) -> None:
-    """The CRAFT file is VGG16-BN to its second last convolution under names of its own. An image
-    comes out of VGG16's blocks as it does out of ours, the identities passing it on."""
-    torch.manual_seed(0)
-    theirs = vgg16_bn(weights=None).features.eval()
-    for layer in theirs:
-        if isinstance(layer, nn.BatchNorm2d):
-            for values in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
-                assert values is not None
-                nn.init.uniform_(values, 0.5, 1.5)
-            nn.init.normal_(layer.bias)
-    slices = ((1, 12), (2, 19), (3, 29), (4, 39))
-    state = {}
-    for key, value in theirs.state_dict().items():
-        index = int(key.split(".")[0])
-        if index < 39:
-            number = next(number for number, end in slices if index < end)
-            state[f"module.basenet.slice{number}.{key}"] = value
-    state["module.basenet.slice5.1.weight"] = torch.zeros(1024, 512, 3, 3)
-    torch.save(state, tmp_path / "craft_mlt_25k.pth")
-    network = start_network(Start("craft", tmp_path / "craft_mlt_25k.pth"), seed=0)
-    ours = network.extractor.features.eval()
-    image = torch.rand(1, 3, 64, 64)
-    with torch.inference_mode():
-        # VGG16's blocks end at 6, 13, 23, 33; its second convolution of block 5 at 39.
-        for end16, end19 in ((6, 6), (13, 13), (23, 26), (33, 39), (40, 46), (40, 52)):
-            expected, got = theirs[:end16](image), ours[:end19](image)
-            assert expected.std() > 0
-            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
-
-
-def test_a_local_imagenet_file_gives_the_backbone_only(tmp_path: Path, paper: None) -> None:
-    tensors = {key: value for key, value in load_file(SHIPPED_WEIGHTS).items() if "features" in key}
-    torch.save(tensors | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg19_bn-c79401a0.pth")
-    network = start_network(Start(str(tmp_path / "vgg19_bn-c79401a0.pth")), seed=5)
-    for key, value in network.extractor.features.state_dict().items():
-        if "num_batches" not in key:
-            assert torch.equal(value, tensors[f"features.{key}"].float())
-    assert isinstance(network.extractor.aggregation, Aggregation)
-    first = network.extractor.aggregation.aggregator[1].weight
-    assert isinstance(first, Tensor)
-    assert first.abs().max() <= math.sqrt(6 / 512)  # new: the shipped file's go beyond
-    assert load_file(SHIPPED_WEIGHTS)["aggregator.1.weight"].abs().max() > math.sqrt(6 / 512)
-
-
-def test_written_files_hold_the_network(tmp_path: Path, shipped: Network) -> None:
-    """Read by safetensors, by `load_extractor` and as a start, they give the same logits."""
-    load_finetuning(Path("finetune.gin"), ["Network.head_scale=4.0", "Network.bfloat16=False"])
-    network = copy.deepcopy(shipped).eval()
-    network.head_scale = 4.0
-    write_weights(network, tmp_path, {"start": "here"})
-    weights, heads = tmp_path / "vgg19_bn_agg.safetensors", tmp_path / "heads.safetensors"
-    assert sorted(p.name for p in tmp_path.iterdir()) == [heads.name, weights.name]
-    assert {t.dtype for t in load_file(weights).values()} == {torch.float16}
-    assert weights.stat().st_size < 58 * 2**20
-    with safe_open(weights, "pt") as file:
-        assert file.metadata() == {"start": "here"}
-    images = torch.rand(3, 3, 64, 64)
-    restarted = start_network(Start(str(weights), heads=heads), seed=9).eval()
-    with torch.inference_mode():
-        expected = network(images)
-        vectors, again = load_extractor(weights)(images), restarted(images)
-        for i, (weight, bias) in enumerate(read_heads(heads)):
-            torch.testing.assert_close(vectors @ weight.T + bias, expected[i], rtol=0, atol=1e-2)
-            torch.testing.assert_close(again[i], expected[i], rtol=0, atol=1e-2)
-
-
-# --- images
-
-
-def test_files_are_split_and_shuffled(data: Path, paper: None) -> None:
-    source = file_source(data, seed=0)
-    training, again, next_epoch = source.epoch(0), source.epoch(0), source.epoch(1)
-    assert np.array_equal(training, again)
-    assert not np.array_equal(training, next_epoch)
-    assert np.array_equal(np.sort(training), np.sort(next_epoch))
-    everything = np.sort(np.concatenate([training, source.validation]))
-    assert np.array_equal(everything, np.arange(2 * COUNT))
-    for first in (0, COUNT):  # 80 % of each file
-        assert np.sum((training >= first) & (training < first + COUNT)) == round(0.8 * COUNT)
-    images, factors = source.load(training[:200])
-    rows = images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]
-    assert np.array_equal(rows + COUNT * images[:, 0, 0, 2].astype(int), training[:200])
-    expected = np.stack(np.unravel_index(rows, SIZES), axis=1)
-    expected[:, 5] *= 39  # a thinned axis keeps the whole one's numbers
-    assert np.array_equal(factors, expected)
-
-
-def test_batches_are_shared_without_rest(data: Path, paper: None) -> None:
-    source = file_source(data)
-    numbers = source.epoch(0)[:22]
-    whole = [images for images, _ in batches(source, numbers, 6)]
-    assert [len(images) for images in whole] == [6, 6, 6, 4]
-    shares = [[images for images, _ in batches(source, numbers, 6, rank, 2)] for rank in (0, 1)]
-    for images, even, odd in zip(whole, *shares, strict=True):
-        assert np.array_equal(images[0::2], even)
-        assert np.array_equal(images[1::2], odd)
-
-
-def test_rendered_images_follow_from_their_numbers_alone() -> None:
-    mix = (0.2, 0.25, 0.55)
-    many = randomize.random_parameters(1, np.arange(4000), mix, 1.0)
-    few = randomize.random_parameters(1, np.array([2**40, 17]), mix, 1.0)
-    assert many[0][17].tobytes() == few[0][1].tobytes()
-    assert np.array_equal(many[1][17], few[1][1])
-    other = randomize.random_parameters(2, np.arange(4000), mix, 1.0)
-    assert np.mean(np.all(many[1] == other[1], axis=1)) < 0.01
-    # Each value of each factor is as likely as the others, and the looks are as the mix says.
-    for i, size in enumerate(factor_sizes("real")):
-        counts = np.bincount(many[1][:, i], minlength=size)
-        assert np.all(np.abs(counts - 4000 / size) < 5 * math.sqrt(4000 / size))
-    np.testing.assert_allclose(np.bincount(many[2]) / 4000, mix, atol=0.04)
-    for name in COLUMNS:
-        assert np.isfinite(many[0][name]).all(), name
-    # Randomised sizes must leave the size factor readable.
-    small = many[1][:, 2] == 0
-    for shape in range(6):
-        of = many[1][:, 1] == shape
-        limit = np.quantile(many[0]["radius"][of & ~small], 0.01)
-        assert np.mean(many[0]["radius"][of & small] < limit) > 0.95
-
-
-def test_no_strength_gives_the_plain_looks() -> None:
-    columns, factors, domain = randomize.random_parameters(1, np.arange(60), (1, 1, 2), 0.0)
-    for i, name in enumerate(randomize.DOMAINS):
-        own = domain == i
-        plain = parameters(name, factors[own])
-        for column in COLUMNS:
-            np.testing.assert_allclose(columns[column][own], plain[column], rtol=1e-5, atol=1e-6)
-
-
 # --- running
-
-
-def settings(**more: Any) -> list[str]:
-    """A few steps on twelve images of the toy file."""
-    bound = {
-        "file_source.datasets": ("mpi3d_toy",),
-        "file_source.training_share": 0.0094,
-        "file_source.validation_images": 4,
-        "finetune.epochs": 2,
-        "finetune.batch_size": 6,
-        "finetune.checkpoint_steps": 1,
-        "Network.bfloat16": False,
-    } | {key.replace("__", "."): value for key, value in more.items()}
-    return [f"{key}={value!r}" for key, value in bound.items()]
-
-
-def command(data: Path, out: Path, bindings: list[str], torchrun: bool = False) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return [
-        sys.executable,
-        *(launcher if torchrun else []),
-        "-m",
-        "submission",
-        "finetune",
-        "--config",
-        "finetune.gin",
-        "--from",
-        str(SHIPPED_WEIGHTS),
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        "--device",
-        "cpu",
-        *bindings,
-    ]
-
-
-def finish(arguments: list[str]) -> None:
-    done = subprocess.run(arguments, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -543,60 +312,16 @@ def test_a_run_that_cannot_go_well_is_refused(
     tmp_path: Path, data: Path, shipped: Network, case: str
 ) -> None:
     bindings, prepare, message = BAD_RUNS[case]
-    load_finetuning(Path("finetune.gin"), bindings)
     prepare(tmp_path)
+
+    def begin() -> None:
+        load_finetuning(Path("finetune.gin"), bindings)
+        network, source = copy.deepcopy(shipped), file_source(data)
+        finetune(network, source, tmp_path, CPU, Settings(), "mine", {}, progress=False)
+
     with pytest.raises(UserError, match=message):
-        finetune(
-            copy.deepcopy(shipped),
-            file_source(data),
-            tmp_path,
-            CPU,
-            Settings(),
-            "mine",
-            {},
-            progress=False,
-        )
+        begin()
     assert not (tmp_path / "heads.safetensors").exists()
-
-
-def test_wrong_starts_are_refused(tmp_path: Path, shipped: Network) -> None:
-    load_finetuning(Path("finetune.gin"))
-    with pytest.raises(UserError, match="--from craft needs --craft-file"):
-        start_network(Start("craft"), seed=0)
-    with pytest.raises(UserError, match="no weight file"):
-        craft_weights(tmp_path / "none.pth")
-    torch.save({"module.basenet.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match="not CRAFT's weights"):
-        craft_weights(tmp_path / "x.pth")
-    tensors = load_file(SHIPPED_WEIGHTS)
-    tensors["aggregator.5.weight"] = torch.zeros(2048, 1024, 1, 1)
-    with pytest.raises(UserError, match="another architecture: 'aggregator"):
-        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
-    del tensors["features.0.weight"]
-    with pytest.raises(UserError, match=r"'features\.0\.weight' should be .* and is nothing"):
-        copy_weights(shipped.extractor, tensors, "a file", with_aggregation=True)
-
-
-def test_a_checkpoint_is_of_these_files_and_no_others(tmp_path: Path, data: Path) -> None:
-    """Rendered again with another seed they have the same names and numbers."""
-    load_finetuning(Path("finetune.gin"), settings())
-    copied = shutil.copytree(data, tmp_path / "data")
-    before = file_source(copied)
-    assert before.identity == file_source(data).identity
-    path = copied / "mpi3d_toy" / "mpi3d_toy.npz"
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    arrays["images"][0, 0, 0, 0] ^= 1
-    np.savez(path, **arrays)
-    after = file_source(copied)
-    assert (before.description, before.identity != after.identity) == (after.description, True)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(UserError, match="truncated or corrupt"):
-        file_source(copied)
-    with pytest.raises(UserError, match=r"training_share is 1.0, which leaves no image"):
-        file_source(data, training_share=1.0)
 
 
 def test_weights_that_were_moved_away_are_written_again(
@@ -618,22 +343,6 @@ def test_weights_that_were_moved_away_are_written_again(
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     with safe_open(weights, "pt") as file:
         assert file.metadata().keys() == {"a", "validation"}
-
-
-def test_other_data_is_refused(tmp_path: Path, data: Path, paper: None) -> None:
-    folder = tmp_path / "mpi3d_toy"
-    folder.mkdir()
-    images = np.zeros((4, 64, 64, 3), np.uint8)
-    np.savez(folder / "mpi3d_toy.npz", images=images, factor_sizes=np.array([4, 1, 1, 1, 1, 1, 1]))
-    with pytest.raises(UserError, match="today's release"):
-        file_source(tmp_path, datasets=("mpi3d_toy",))
-    np.savez_compressed(
-        folder / "mpi3d_toy.npz", images=images, factor_sizes=np.array([4] + [1] * 6)
-    )
-    with pytest.raises(UserError, match="compressed"):
-        file_source(tmp_path, datasets=("mpi3d_toy",))
-    with pytest.raises(UserError, match="'files' or 'rendered'"):
-        open_source(data, images="film")
 
 
 # --- the shipped weights
