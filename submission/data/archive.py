@@ -8,7 +8,6 @@ import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,12 @@ _HEADER_BYTES = 12 + 10_000
 _SMALL_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class Headers:
-    """What an npz file says of itself.
-
-    `offset` is the byte at which the pixels begin in the file, None if they are compressed;
-    `factor_sizes` and `stand_in` are the arrays of these names, None if they are not there.
-    """
-
-    num_images: int
-    offset: int | None
-    factor_sizes: np.ndarray | None
-    stand_in: np.ndarray | None
-
-
-def read_headers(path: Path) -> Headers:
+def read_headers(path: Path) -> tuple[int, int | None, np.ndarray | None, np.ndarray | None]:
     """Reads an npz file's directory, headers and small arrays, not its images.
+
+    Returns:
+        The number of images; the byte at which their pixels begin in the file, None if they are
+        compressed; the arrays `factor_sizes` and `stand_in`, None if they are not there.
 
     Raises:
         UserError: no file, not an archive, truncated, or no uint8 array `images` of the shape
@@ -52,20 +41,18 @@ def read_headers(path: Path) -> Headers:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
             num_images, header_bytes = _read_images_header(archive, path)
-            own_sizes = _small_array(archive, "factor_sizes", path)
+            factor_sizes = _small_array(archive, "factor_sizes", path)
             stand_in = _small_array(archive, "stand_in", path)
-        offset = None
-        if stored := stored_images(path):
-            offset = stored[0] + header_bytes
-            if stored[1] > path.stat().st_size:
-                raise UserError(broken(path))
+        stored = stored_images(path)
+        if stored and stored[1] > path.stat().st_size:
+            raise UserError(broken(path))
     except UserError:
         raise
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: give this user permission to read it") from error
     except Exception as error:  # zipfile and numpy raise whatever damaged bytes lead them to
         raise UserError(broken(path)) from error
-    return Headers(num_images, offset, own_sizes, stand_in)
+    return num_images, stored[0] + header_bytes if stored else None, factor_sizes, stand_in
 
 
 def broken(path: Path) -> str:

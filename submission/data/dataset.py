@@ -172,13 +172,12 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
         UserError: not an archive of the official form (read_headers), or a number of images that
             neither the file's own `factor_sizes` nor the official sizes explain.
     """
-    found = read_headers(path)
-    count, stand_in = found.num_images, found.stand_in
+    count, offset, own_sizes, stand_in = read_headers(path)
     sizes: tuple[int, ...] = ()
-    if not any_count or found.factor_sizes is not None or count in SIZES_BY_COUNT:
-        sizes = _factor_sizes(found.factor_sizes, count, path)
+    if not any_count or own_sizes is not None or count in SIZES_BY_COUNT:
+        sizes = _factor_sizes(own_sizes, count, path)
     note = str(stand_in) if stand_in is not None else None
-    return Dataset(name, path, count, sizes, note, found.offset)
+    return Dataset(name, path, count, sizes, note, offset)
 
 
 def verify(dataset: Dataset, progress: bool = True) -> str:

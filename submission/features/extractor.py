@@ -31,19 +31,19 @@ def l2_normalize(x: Tensor) -> Tensor:
 class Aggregation(nn.Module):
     """The learned aggregation of section 2.1: (N, 512, 2, 2) -> (N, 512), unit length.
 
-    Three blocks of [dropout, convolution, batch norm, ReLU]: 1024, 2048, 512 maps, kernel sizes
-    1, 2, 1. Whole channels are dropped, as in the authors' release.
+    Three blocks of [dropout, convolution, batch norm, ReLU]: 1024, 2048, 512 channels, kernel
+    sizes 1, 2, 1. Whole channels are dropped, as in the authors' release.
     """
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        maps_in = 512
-        for maps_out, kernel in ((1024, 1), (2048, 2), (FEATURE_SIZE, 1)):
-            conv = nn.Conv2d(maps_in, maps_out, kernel, bias=False)
+        before = 512
+        for channels, kernel in ((1024, 1), (2048, 2), (FEATURE_SIZE, 1)):
+            conv = nn.Conv2d(before, channels, kernel, bias=False)
             nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
-            blocks += [nn.Dropout2d(dropout), conv, nn.BatchNorm2d(maps_out), nn.ReLU(inplace=True)]
-            maps_in = maps_out
+            blocks += [nn.Dropout2d(dropout), conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            before = channels
         self.aggregator = nn.Sequential(*blocks)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -99,8 +99,7 @@ class Extractor(nn.Module):
         self.resolution = resolution
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        # The convolutional part alone: vgg19_bn() would first make, and fill with random numbers,
-        # half a gigabyte of classifier that nobody wants here.
+        # The convolutional part alone: vgg19_bn() would first make half a gigabyte of classifier.
         self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=True)
         self.aggregation: nn.Module = Aggregation() if aggregation == "learned" else RMAC()
 

@@ -72,15 +72,18 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         # torch does not compare the archive's checksums; a flipped bit would be trained on.
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
+            if archive.testzip():
+                raise ValueError("wrong checksum")
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError("no dictionary")
+        return state
     except PermissionError:
         raise
-    except Exception as error:  # both raise whatever the damaged archive leads to
-        raise UserError(_damaged(path)) from error
-    if not isinstance(state, dict):
-        raise UserError(_damaged(path))
-    return state
+    except Exception as error:  # both readers raise whatever the damaged archive leads to
+        raise UserError(
+            f"{path} is damaged and cannot be continued from: delete it to start again"
+        ) from error
 
 
 @contextmanager
@@ -105,7 +108,3 @@ def _foreign(path: Path) -> str:
         "repeat that run's command to continue it, delete it, or choose another folder (--name, "
         "--out)"
     )
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} is damaged and cannot be continued from: delete it to start again"

@@ -1,8 +1,4 @@
-"""Files that are whole or not there: one writer at a time, written beside and renamed.
-
-Both locks are the kernel's own (flock), not the `filelock` package's: `replacing` locks the very
-file that it writes, for which a package would leave a second file beside each.
-"""
+"""Files that are whole or not there: one writer at a time, written beside and renamed."""
 
 import contextlib
 import csv
