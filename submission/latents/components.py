@@ -8,11 +8,10 @@ import numpy.typing as npt
 
 from submission.runtime.errors import UserError
 
+# scikit-learn and SciPy are imported where they are used: 60 MiB that a run of any other
+# configuration does without.
+
 log = logging.getLogger(__name__)
-
-
-# scikit-learn and SciPy are imported where they are used: they take about 60 MiB of memory, and a
-# run of any other configuration, which reads this module for its parameters, needs none of them.
 
 # Of each component, in what two components tell of each other.
 _BINS = 12
@@ -23,16 +22,13 @@ _ICA_STEPS = 1000
 def independent_components(
     x: npt.NDArray[np.float32], components: int, seed: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Principal components of unit variance, rotated to be independent (FastICA).
-
-    Args:
-        x: (n, D).
+    """Principal components of x (n, D), of unit variance, rotated to be independent (FastICA).
 
     Returns:
         U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1.
 
     Raises:
-        UserError: x has fewer dimensions than that.
+        UserError: x varies in fewer directions than that.
     """
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
@@ -53,22 +49,16 @@ def independent_components(
         ica.fit(centred @ whiten.T)
     if ica.n_iter_ >= _ICA_STEPS:
         log.warning(
-            "FastICA had not converged after %d steps: the components may not be the most "
-            "independent ones; another train_vae.seed starts elsewhere", _ICA_STEPS,
-        )  # fmt: skip
+            f"FastICA had not converged after {_ICA_STEPS} steps: the components may not be the "
+            "most independent ones; another train_vae.seed starts elsewhere"
+        )
     unmix = ica.components_ @ whiten
     return unmix, -unmix @ centre
 
 
 def dependence(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mutual information of each pair of columns over the log of the number of bins.
-
-    Args:
-        z: (n, K); each column is cut into bins of equal shares.
-
-    Returns:
-        (K, K), from 0, independent, to 1, the same; the diagonal is 1.
-    """
+    """Mutual information of each pair of columns of z (n, K), cut into bins of equal shares, over
+    the log of the number of bins: (K, K), from 0, independent, to 1, the same."""
     quantiles = np.linspace(0, 1, _BINS + 1)[1:-1]
     binned = [np.searchsorted(np.quantile(column, quantiles), column) for column in z.T]
     result = np.eye(len(binned))
@@ -84,11 +74,8 @@ def dependence(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def dependent_groups(dependence: npt.NDArray[np.float64], groups: int) -> list[list[int]]:
-    """Joins the two groups that depend most, on average over their pairs, until so many are left.
-
-    Returns:
-        The members of each group, the groups in the order of their first members.
-    """
+    """Joins the two groups that depend most, on average over their pairs, until so many are left;
+    the members of each, the groups in the order of their first members."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 

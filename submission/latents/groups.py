@@ -53,10 +53,7 @@ class GroupMeans(nn.Module):
         self.groups = nn.ModuleList(groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        means: list[Tensor] = []
-        for group in self.groups:
-            means.append(group(x))
-        return torch.cat(means, dim=1)
+        return torch.cat([group(x) for group in self.groups], dim=1)
 
 
 @configurable
@@ -75,13 +72,10 @@ def train_groups(
 ) -> GroupMeans:
     """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
 
-    Writes into `folder`: groups.csv, what became of each group.
-
     Args:
         features: float32 (num_images, 512).
-        folder: the run's folder; groups of two or more train in `group_<number>/start_<number>`
-            below it.
-        fingerprint: what the run is made of.
+        folder: gets groups.csv, what became of each group; groups of two or more train in
+            `group_<number>/start_<number>` below it.
         seed: of the sample and of FastICA's start; the VAEs' follow from it (in place of
             train_vae.seed).
         on_progress: called with the share done, 0..1.
@@ -90,8 +84,7 @@ def train_groups(
         sample: components and groups are found on at most so many images.
         starts: of so many VAEs for each group the one of least loss is kept.
         clusters: a latent with 2 to so many clusters is drawn to their middles; 1 for never.
-        redundant: a latent is left out if the others explain this share of its variance; 1 for
-            never.
+        redundant: a latent is left out if the others explain this share of its variance.
 
     Returns:
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.

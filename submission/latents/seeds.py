@@ -25,6 +25,8 @@ from submission.runtime.files import read_csv, write_text
 
 log = logging.getLogger(__name__)
 
+Progress = Callable[[float], None]
+
 # The ranking's correlations move in the third digit from here on.
 _RANKED_ON = 10_000
 # In a seed's folder, as long as that has a checkpoint: it is trained to its end.
@@ -41,7 +43,7 @@ def learn(
     fingerprint: str,
     seeds: int = 1,
     until: float | None = None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Progress = lambda share: None,
 ) -> tuple[nn.Module, int, int]:
     """Trains; of several seeds the one that ranks first by UDR (see udr.py), without a label.
 
@@ -51,9 +53,7 @@ def learn(
     seed that comes to nothing is left out, and named in udr.txt.
 
     Args:
-        features: float32 (num_images, 512). folder: the run's folder.
-        fingerprint: what the run is made of.
-        seeds: how many.
+        features: float32 (num_images, 512).
         until: no further seed is begun that would, at the pace of the slowest, end after this time
             (of time.monotonic); the first always is, and what an earlier call has trained counts.
         on_progress: called with the share done, 0..1.
@@ -202,10 +202,8 @@ def _best(codes: dict[int, np.ndarray], failed: dict[int, FailedTraining], folde
     )
     write_text(folder / "udr.txt", "\n".join(lines) + "\n")
     rows = [[None if i == j else pair for j, pair in enumerate(row)] for i, row in enumerate(pairs)]
-    record = {
-        "seeds": seeds, "udr": scores.tolist(), "best_seed": best,
-        "confidence": sure, "as_sure_by_chance": as_sure, "pairs": rows,
-    }  # fmt: skip
+    record = {"seeds": seeds, "udr": scores.tolist(), "best_seed": best}
+    record |= {"confidence": sure, "as_sure_by_chance": as_sure, "pairs": rows}
     write_text(folder / "udr.json", json.dumps(record, indent=1) + "\n")
     for line in lines:
         log.info(line)

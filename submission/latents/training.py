@@ -61,24 +61,20 @@ def train_vae(
     on_progress: Callable[[float], None] = lambda share: None,
     progress: bool = True,
 ) -> VAE:
-    """Trains a VAE on all rows, shuffled every epoch; goes on from the folder's checkpoint.
+    """Trains a VAE on all rows, shuffled every epoch; goes on from the folder's checkpoint. It is
+    returned in evaluation mode.
 
     Writes into `folder`: checkpoint.pt (after every epoch, in a long one every ten minutes, and
     when a signal comes; everything needed to continue bit for bit on the CPU), losses.csv,
     tensorboard/.
 
     Args:
-        features: float32 (num_images, 512), on the device to train on (on the CPU possibly a
-            mapped file).
-        folder: the run's folder.
+        features: float32 (num_images, 512), on the device to train on (on the CPU possibly mapped).
         fingerprint: what the run is made of; a checkpoint with another one is refused.
         epochs: N. batch_size: B. optimizer: "radam" or "adam". betas: its beta_1, beta_2.
         seed: every random number of epoch t follows from (seed, t) alone, so that a checkpoint
             after an epoch needs no generator state.
         on_progress: called with the share done, 0..1, after every epoch.
-
-    Returns:
-        The trained VAE in evaluation mode.
 
     Raises:
         FailedTraining: the loss is not finite.

@@ -69,14 +69,11 @@ class TrainOptions:
     """What a training is asked for.
 
     Attributes:
-        config: a gin file or a shipped one's name. bindings: override it.
-        weights: the extractor's file.
-        device: "auto", "cpu", "cuda", "cuda:1" ...
+        config: a gin file or a shipped one's name, which `bindings` override.
         seeds: so many are trained, and the first by UDR is exported.
         hours: no further seed is begun that would end later than so many hours after the start.
         memory: what the run may take, as "8g"; None for what the system says.
-        for_grading: on the evaluation server nobody asks for anything but the exported model:
-            neither codes nor features are kept.
+        for_grading: nobody asks for more than the exported model: codes and features are not kept.
     """
 
     config: Path
@@ -98,19 +95,16 @@ def train(
     rendered: bool = False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Plan:
-    """Features, VAE, export. Killed at any moment, the same call goes on where it was; after its
-    end it finds the exported model and does nothing, unless options.hours left seeds untrained.
+    """Features, VAE, export; returns the memory plan that it followed. Killed at any moment, the
+    same call goes on where it was; after its end it finds the exported model and does nothing,
+    unless options.hours left seeds untrained.
 
     Args:
         folder: the run's folder, entered by working_in; afterwards it holds
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
             (with groups: groups.csv and a folder for each), stages.json and exported.json.
-        scoring: the caller will score afterwards, which must fit into memory, too.
-        rendered: the caller renders its data set, see memory_plan.plan.
+        scoring, rendered: see memory_plan.plan.
         on_progress: called with the share of the VAE's training that is done, 0..1.
-
-    Returns:
-        The memory plan that the run followed.
 
     Raises:
         UserError: any mistake in what the user gave, or not enough memory.
@@ -121,12 +115,10 @@ def train(
     device = pick_device(options.device)
     limit = memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
-    for line in (
-        f"data: {dataset.description}",
-        f"configuration: {find_config(options.config)}",
-        f"weights: {options.weights}, device: {device}",
-        *planned.lines(),
-    ):
+    log.info(f"data: {dataset.description}")
+    log.info(f"configuration: {find_config(options.config)}")
+    log.info(f"weights: {options.weights}, device: {device}")
+    for line in planned.lines():
         log.info(line)
     with stages.stage("checking the data"):
         md5 = verify(dataset, sys.stderr.isatty())
@@ -161,10 +153,7 @@ def train(
         return planned
     with stages.stage("export"):
         export(extractor, means, images, model)
-    _remove_traces(folder, seeds)
-    with gin.unlock_config():
-        gin.bind_parameter("train_vae.seed", seed)  # of several the exported one
-    write_text(folder / "config.gin", gin.config_str())
+    _replace_description(folder, seeds, seed)
     if not options.for_grading:
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
@@ -199,8 +188,8 @@ def _until(options: TrainOptions) -> float | None:
     return time.monotonic() + 3600 * hours if hours else None
 
 
-def _remove_traces(folder: Path, seeds: int) -> None:
-    """Scores, curves and ranking of the model that was here before are not this one's."""
+def _replace_description(folder: Path, seeds: int, exported: int) -> None:
+    """Writes config.gin. Scores, curves and ranking of the model before are not this one's."""
     stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
     grouped = asks_for(train_groups)
     stale += ["udr.json", "udr.txt"] if seeds == 1 else []
@@ -210,6 +199,9 @@ def _remove_traces(folder: Path, seeds: int) -> None:
         (folder / name).unlink(missing_ok=True)
     if "losses.csv" in stale:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    with gin.unlock_config():
+        gin.bind_parameter("train_vae.seed", exported)  # of several seeds
+    write_text(folder / "config.gin", gin.config_str())
 
 
 def _record(folder: Path, fingerprint: str) -> dict[str, Any]:
