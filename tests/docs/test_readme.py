@@ -153,7 +153,7 @@ def test_the_layout_names_every_module() -> None:
     named = {f"{folder}{name}" for folder, files in rows for name in re.findall(r"`(.*?)`", files)}
     there = {
         str(path.relative_to(PROJECT)) for path in (PROJECT / "submission").rglob("*")
-        if path.suffix in (".py", ".j2") and path.name != "__init__.py"
+        if path.suffix in (".py", ".j2", ".toml") and path.name != "__init__.py"
     }  # fmt: skip
     assert not sorted(named - there), "named, and not there"
     assert not sorted(there - named), "there, and not named"
