@@ -143,14 +143,16 @@ def run(args: argparse.Namespace) -> None:
             for name in ("torch", "numpy", "scikit-learn", "disentanglement-lib")
         },
         "sizes": {
-            "images": settings["images"], "steps": args.steps, "small_counts": SMALL_COUNTS,
+            "images": settings["images"],
+            "steps": args.steps,
+            "small_counts": SMALL_COUNTS,
             "dci_counts": DCI_COUNTS,
         },
         "work": _work(),
         "rates": [],
         "stages": {name: {"ours": [], "stock": []} for name in compared if name in stages},
         "growth": [],
-    }  # fmt: skip
+    }
     growth = _growth(settings, dataset, work) if "growth" in stages else []
     total = args.repeats * (1 + 2 * len(report["stages"])) + sum(len(g["runs"]) for g in growth)
     with progress_bar(total=total, desc="benchmarks", unit=" runs") as bar:
@@ -170,11 +172,15 @@ def run(args: argparse.Namespace) -> None:
                     row[side].append(measured(*compared[name][side]))
         for line in growth:
             runs = [measured(line["route"], {**settings, **of}) for _, of in line["runs"]]
-            report["growth"].append({
-                "what": line["what"], "along": line["along"], "at": [x for x, _ in line["runs"]],
-                "seconds": [one["seconds"] for one in runs],
-                "peak_mib": [one["peak_mib"] for one in runs],
-            })  # fmt: skip
+            report["growth"].append(
+                {
+                    "what": line["what"],
+                    "along": line["along"],
+                    "at": [x for x, _ in line["runs"]],
+                    "seconds": [one["seconds"] for one in runs],
+                    "peak_mib": [one["peak_mib"] for one in runs],
+                }
+            )
     # The figure first: where there is a new JSON file, there is its figure, too.
     draw(report, out / "benchmarks.png")
     write_text(out / "benchmarks.json", json.dumps(report, indent=2) + "\n")
@@ -242,19 +248,33 @@ def _prepare(args: argparse.Namespace, dataset: Dataset, work: Path, trained: bo
     unit = random / np.linalg.norm(random, axis=1, keepdims=True)  # as features are
     np.save(rows, unit.astype(np.float32))
     settings = {
-        "data": str(folder), "dataset": dataset.name, "work": str(work), "rows": str(rows),
-        "factor_sizes": dataset.factor_sizes, "images": min(args.images, dataset.num_images),
-        "workers": joblib.cpu_count(), "metrics": ["factor_vae", "dci", "sap", "irs", "mig"],
-    }  # fmt: skip
+        "data": str(folder),
+        "dataset": dataset.name,
+        "work": str(work),
+        "rows": str(rows),
+        "factor_sizes": dataset.factor_sizes,
+        "images": min(args.images, dataset.num_images),
+        "workers": joblib.cpu_count(),
+        "metrics": ["factor_vae", "dci", "sap", "irs", "mig"],
+    }
     if trained:
         os.environ |= {
-            "AICROWD_OUTPUT_PATH": str(work / "runs"), "SUBMISSION_CACHE": str(work / "cache"),
-        }  # fmt: skip
+            "AICROWD_OUTPUT_PATH": str(work / "runs"),
+            "SUBMISSION_CACHE": str(work / "cache"),
+        }
         epochs = max(1, 300 * BATCH // dataset.num_images)  # 300 steps: the latents have woken up
         _call(
-            "train", "--data", folder, "--dataset", dataset.name, "--name", "benchmarks",
-            "--config", "dry_run.gin", f"train_vae.epochs={epochs}",
-        )  # fmt: skip
+            "train",
+            "--data",
+            folder,
+            "--dataset",
+            dataset.name,
+            "--name",
+            "benchmarks",
+            "--config",
+            "dry_run.gin",
+            f"train_vae.epochs={epochs}",
+        )
         model = paths.model_path(paths.run_folder("benchmarks"))
         settings["model"] = str(model)
         settings["codes"] = str(cached_codes(model, verify(dataset, progress=False)))
@@ -294,24 +314,32 @@ def _growth(settings: Settings, dataset: Dataset, work: Path) -> list[dict[str, 
         {"what": "load, ours", "route": "load_ours", "along": "images", "runs": parts},
         {"what": "load, the usual way", "route": "load_stock", "along": "images", "runs": parts},
         {
-            "what": "features", "route": "features_ours", "along": "images",
+            "what": "features",
+            "route": "features_ours",
+            "along": "images",
             "runs": [(n, {"images": n}) for n in (64, 128, 256, 512) if n <= dataset.num_images],
         },
         {
-            "what": "VAE", "route": "vae_ours", "along": "latents",
+            "what": "VAE",
+            "route": "vae_ours",
+            "along": "latents",
             "runs": [(n, {"bindings": [f"VAE.latents={n}"]}) for n in (8, 16, 32, 64)],
         },
         {
-            "what": "five metrics", "route": "metrics_ours", "along": "latents",
+            "what": "five metrics",
+            "route": "metrics_ours",
+            "along": "latents",
             "runs": [(n, {"latents": n, **codes}) for n in (8, 16, 32, 64)],
         },
         {
-            "what": "DCI", "route": "metrics_ours", "along": "workers",
+            "what": "DCI",
+            "route": "metrics_ours",
+            "along": "workers",
             "runs": [
                 (n, {"latents": 16, "workers": n, "metrics": ["dci"], **codes}) for n in workers
             ],
         },
-    ]  # fmt: skip
+    ]
 
 
 def _part(dataset: Dataset, work: Path, values: int) -> tuple[int, Settings]:
@@ -335,9 +363,11 @@ def _work() -> dict[str, int]:
     load_training(Path("public.gin"))
     step_flop, step_bytes = floor.vae_step_work(BATCH)
     return {
-        "image_flop": floor.extractor_flop(), "step_flop": step_flop, "step_bytes": step_bytes,
+        "image_flop": floor.extractor_flop(),
+        "step_flop": step_flop,
+        "step_bytes": step_bytes,
         "image_bytes": 64 * 64 * 3,
-    }  # fmt: skip
+    }
 
 
 def _machine() -> dict[str, Any]:

@@ -256,10 +256,17 @@ def _library_mpi3d(settings: Settings) -> Any:
 ROUTES: dict[str, Callable[[Settings], Settings]] = {
     route.__name__: route
     for route in (
-        load_ours, load_stock, features_ours, features_stock, vae_ours, vae_stock,
-        metrics_ours, metrics_stock, rates,
+        load_ours,
+        load_stock,
+        features_ours,
+        features_stock,
+        vae_ours,
+        vae_stock,
+        metrics_ours,
+        metrics_stock,
+        rates,
     )
-}  # fmt: skip
+}
 
 
 if __name__ == "__main__":

@@ -52,12 +52,20 @@ class Row:
 ROWS = (
     Row("craft", "craft", _SHORT, "all looks, randomised; CRAFT's filters"),
     Row("scratch", "scratch", _SHORT, "as craft, but from scratch"),
-    Row("protocol", "craft", (*_SHORT, _SIMULATED),
-        "as craft, but toy and realistic looks only (the paper's protocol), randomised"),
-    Row("plain", "craft", (*_SHORT, _SIMULATED, "rendered_source.strength=0.0"),
-        "as protocol, but not randomised"),
+    Row(
+        "protocol",
+        "craft",
+        (*_SHORT, _SIMULATED),
+        "as craft, but toy and realistic looks only (the paper's protocol), randomised",
+    ),
+    Row(
+        "plain",
+        "craft",
+        (*_SHORT, _SIMULATED, "rendered_source.strength=0.0"),
+        "as protocol, but not randomised",
+    ),
     Row("shipped", None, (), "the shipped weights"),
-)  # fmt: skip
+)
 
 
 def submission(*words: str) -> str:
@@ -71,9 +79,16 @@ def finetuned(row: Row, craft_file: Path | None, folder: Path) -> dict[str, Any]
     assert row.start is not None
     craft = ("--craft-file", str(craft_file)) if row.start == "craft" else ()
     submission(
-        "finetune", "--config", "finetune_cpu.gin", "--from", row.start, *craft,
-        "--out", str(folder), *row.bindings,
-    )  # fmt: skip
+        "finetune",
+        "--config",
+        "finetune_cpu.gin",
+        "--from",
+        row.start,
+        *craft,
+        "--out",
+        str(folder),
+        *row.bindings,
+    )
     with open(folder / "finetune.csv", newline="") as file:
         epochs = list(csv.DictReader(file))
     return {"images_seen": int(float(epochs[-1]["images_seen"]))}
@@ -95,10 +110,12 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | {row['what']} | {seen} |")
     for one in sets:
         lines += [
-            "", f"### {one}", "",
+            "",
+            f"### {one}",
+            "",
             "| row | images | colour | shape | size | height | background | tilt | pan | arm |",
             "|---" * 10 + "|",
-        ]  # fmt: skip
+        ]
         for name, row in rows.items():
             if one in row["probe"]:
                 answer = row["probe"][one]
@@ -157,9 +174,13 @@ def main() -> None:
             answer = probed(weights, heads, ("--frames", str(frames)))
             found[f"Labelled frames: {frames.stem}"] = answer
         results["rows"][row.name] = {
-            "what": row.what, "start": row.start, "bindings": row.bindings, **made,
-            "weights": check_sha256(weights), "probe": found,
-        }  # fmt: skip
+            "what": row.what,
+            "start": row.start,
+            "bindings": row.bindings,
+            **made,
+            "weights": check_sha256(weights),
+            "probe": found,
+        }
         order = [*(one.name for one in ROWS), *results["rows"]]
         results["rows"] = dict(sorted(results["rows"].items(), key=lambda r: order.index(r[0])))
         write_text(NUMBERS, json.dumps(results, indent=1) + "\n")

@@ -81,45 +81,127 @@ class Row:
 
 ROWS = (
     Row("public", "public.gin", _SCALED, 5, "appendix B: one VAE on the features"),
-    Row("pruned", "public.gin", _SCALED, 1, "public without its inactive latents", of="public",
-        parent="public"),
-    Row("scaled", "public.gin", _SCALED, 1, "pruned, each latent scaled to unit variance",
-        of="public", parent="public"),
-    Row("rotated", "public.gin", _SCALED, 1, "pruned, the latents made independent (FastICA)",
-        of="public", parent="public"),
-    Row("ten_latents", "public.gin", (*_SCALED, "VAE.latents=10"), 1, "public with ten latents",
-        parent="public"),
-    Row("flat_beta", "public.gin", (*_SCALED, "beta_at_epoch.beta_start=0.4"), 1,
-        "public with beta at its final value from the first step on", parent="public"),
-    Row("refined", "refined.gin", _GROUPS, 5, "one latent for each group of components, "
-        "the best of six starts, latents moved to cluster centres, redundant latents left out"),
+    Row(
+        "pruned",
+        "public.gin",
+        _SCALED,
+        1,
+        "public without its inactive latents",
+        of="public",
+        parent="public",
+    ),
+    Row(
+        "scaled",
+        "public.gin",
+        _SCALED,
+        1,
+        "pruned, each latent scaled to unit variance",
+        of="public",
+        parent="public",
+    ),
+    Row(
+        "rotated",
+        "public.gin",
+        _SCALED,
+        1,
+        "pruned, the latents made independent (FastICA)",
+        of="public",
+        parent="public",
+    ),
+    Row(
+        "ten_latents",
+        "public.gin",
+        (*_SCALED, "VAE.latents=10"),
+        1,
+        "public with ten latents",
+        parent="public",
+    ),
+    Row(
+        "flat_beta",
+        "public.gin",
+        (*_SCALED, "beta_at_epoch.beta_start=0.4"),
+        1,
+        "public with beta at its final value from the first step on",
+        parent="public",
+    ),
+    Row(
+        "refined",
+        "refined.gin",
+        _GROUPS,
+        5,
+        "one latent for each group of components, "
+        "the best of six starts, latents moved to cluster centres, redundant latents left out",
+    ),
     Row("one_start", "refined.gin", (*_GROUPS, _ONE_START), 5, "refined with a single start"),
-    Row("all_latents", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL), 5,
-        "one_start with redundant latents kept"),
-    Row("no_clusters", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS), 5,
-        "all_latents, but latents are not moved to cluster centres"),
-    Row("components", "refined.gin",
-        (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS, "train_groups.groups=20"), 1,
-        "no_clusters without groups: each component is a latent", parent="no_clusters"),
-    Row("seven", "refined.gin", (*_GROUPS, _ONE_START, _KEEP_ALL, "train_groups.groups=7"), 3,
-        "all_latents with seven groups, as many as factors", parent="all_latents"),
+    Row(
+        "all_latents",
+        "refined.gin",
+        (*_GROUPS, _ONE_START, _KEEP_ALL),
+        5,
+        "one_start with redundant latents kept",
+    ),
+    Row(
+        "no_clusters",
+        "refined.gin",
+        (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS),
+        5,
+        "all_latents, but latents are not moved to cluster centres",
+    ),
+    Row(
+        "components",
+        "refined.gin",
+        (*_GROUPS, _ONE_START, _KEEP_ALL, _NO_CLUSTERS, "train_groups.groups=20"),
+        1,
+        "no_clusters without groups: each component is a latent",
+        parent="no_clusters",
+    ),
+    Row(
+        "seven",
+        "refined.gin",
+        (*_GROUPS, _ONE_START, _KEEP_ALL, "train_groups.groups=7"),
+        3,
+        "all_latents with seven groups, as many as factors",
+        parent="all_latents",
+    ),
     Row("public_20", "public.gin", _SCALED_20, 1, "as public", axis_steps=20),
     Row("refined_20", "refined.gin", _GROUPS_20, 1, "as refined", axis_steps=20),
     Row("public_complex", "public.gin", _SCALED_COMPLEX, 5, "as public", "complex"),
-    Row("private_complex", "private.gin",
-        ("train_vae.epochs=72", "beta_at_epoch.t_start=6", "beta_at_epoch.t_end=47"), 2,
-        "the paper's configuration for complex objects", "complex"),
+    Row(
+        "private_complex",
+        "private.gin",
+        ("train_vae.epochs=72", "beta_at_epoch.t_start=6", "beta_at_epoch.t_end=47"),
+        2,
+        "the paper's configuration for complex objects",
+        "complex",
+    ),
     Row("refined_complex", "refined.gin", _GROUPS_COMPLEX, 5, "as refined", "complex"),
-    Row("stage1", "stage1.gin",
-        ("train_vae.epochs=32", "beta_at_epoch.t_start=2", "beta_at_epoch.t_end=30"), 1,
-        "stage 1 on CRAFT's filters (ImageNet, then text)", craft=True),
+    Row(
+        "stage1",
+        "stage1.gin",
+        ("train_vae.epochs=32", "beta_at_epoch.t_start=2", "beta_at_epoch.t_end=30"),
+        1,
+        "stage 1 on CRAFT's filters (ImageNet, then text)",
+        craft=True,
+    ),
     Row("public_4", "public.gin", _SCALED_4, 1, "as public", axis_steps=4),
-    Row("one_start_complex", "refined.gin", (*_GROUPS_COMPLEX, _ONE_START), 5,
-        "as one_start", "complex"),
-    Row("no_clusters_complex", "refined.gin",
-        (*_GROUPS_COMPLEX, _ONE_START, _KEEP_ALL, _NO_CLUSTERS), 1,
-        "as no_clusters", "complex", parent="one_start_complex"),
-)  # fmt: skip
+    Row(
+        "one_start_complex",
+        "refined.gin",
+        (*_GROUPS_COMPLEX, _ONE_START),
+        5,
+        "as one_start",
+        "complex",
+    ),
+    Row(
+        "no_clusters_complex",
+        "refined.gin",
+        (*_GROUPS_COMPLEX, _ONE_START, _KEEP_ALL, _NO_CLUSTERS),
+        1,
+        "as no_clusters",
+        "complex",
+        parent="one_start_complex",
+    ),
+)
 
 
 Codes = npt.NDArray[np.float32]
@@ -233,11 +315,13 @@ def table(results: dict[str, Any]) -> str:
         same = [row for row in results["rows"].values() if row["weights"] == weights]
         saw = next((row["saw"] for row in same if "saw" in row), "not recorded")
         lines += [
-            f"### Stand-in {domain}, grid {grid}, weights {weights}, NOT MPI3D", "",
-            f"Images that the extractor was trained on last: {saw}.", "",
+            f"### Stand-in {domain}, grid {grid}, weights {weights}, NOT MPI3D",
+            "",
+            f"Images that the extractor was trained on last: {saw}.",
+            "",
             "| row | seeds | " + " | ".join(METRICS.values()) + " | sum |",
             "|---" * (len(METRICS) + 3) + "|",
-        ]  # fmt: skip
+        ]
         ideal = rows[0]["ideal_code"]
         cells = [f"{ideal[m]:.3f}" for m in METRICS]
         lines.append(f"| ideal code | | {' | '.join(cells)} | {sum(ideal.values()):.3f} |")
@@ -323,15 +407,22 @@ def main() -> None:
         names = [run_name(row, seed, weights) for seed in seeds]
         here = all((home / "runs" / name / "scores.json").exists() for name in names)
         results["rows"][key] = {
-            "name": row.name, "domain": row.domain, "weights": weights,
+            "name": row.name,
+            "domain": row.domain,
+            "weights": weights,
             "saw": trained_on(file),
             "stand_in": found[0]["data"]["stand_in"],
-            "grid": found[0]["data"]["factor_sizes"], "config": row.config, "what": row.what,
-            "bindings": row.bindings, "settings": bound, "counts": found[0]["scores"]["counts"],
+            "grid": found[0]["data"]["factor_sizes"],
+            "config": row.config,
+            "what": row.what,
+            "bindings": row.bindings,
+            "settings": bound,
+            "counts": found[0]["scores"]["counts"],
             "scores": kept["scores"] + [one["scores"]["headline"] for one in found],
             "udr": udr_of_seeds(row, seeds, *where) if here and len(seeds) > 2 else [],
-            "ideal_code": found[0]["ideal_code"]["headline"], "versions": found[0]["versions"],
-        }  # fmt: skip
+            "ideal_code": found[0]["ideal_code"]["headline"],
+            "versions": found[0]["versions"],
+        }
         names = [one.name for one in ROWS]
         pairs = sorted(results["rows"].items(), key=lambda pair: names.index(pair[1]["name"]))
         results["rows"] = dict(pairs)

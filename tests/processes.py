@@ -13,10 +13,14 @@ from pathlib import Path
 import torch
 
 forked = multiprocessing.get_context("forkserver")
-forked.set_forkserver_preload([
-    "submission.commands.train", "submission.commands.run", "submission.commands.score",
-    "submission.commands.report",
-])  # fmt: skip
+forked.set_forkserver_preload(
+    [
+        "submission.commands.train",
+        "submission.commands.run",
+        "submission.commands.score",
+        "submission.commands.report",
+    ]
+)
 
 
 def run_main(
@@ -54,9 +58,10 @@ def call(
         files = f"{said}/out", f"{said}/err"
         # A daemon has no processes of its own: joblib does in it what it would do in several.
         process = forked.Process(
-            target=run_main, daemon=True,
+            target=run_main,
+            daemon=True,
             args=(arguments, environment, files, folder and str(folder)),
-        )  # fmt: skip
+        )
         process.start()
         process.join(600)
         if process.exitcode is None:

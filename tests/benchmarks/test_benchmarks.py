@@ -51,11 +51,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         codes = model(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255).numpy()
     np.save(folder / "codes.npy", codes)
     return {
-        "data": str(folder), "dataset": "mpi3d_real", "work": str(folder), "images": 16,
-        "model": str(folder / "model.pt"), "codes": str(folder / "codes.npy"),
-        "factor_sizes": SIZES, "workers": 2, "counts": COUNTS,
+        "data": str(folder),
+        "dataset": "mpi3d_real",
+        "work": str(folder),
+        "images": 16,
+        "model": str(folder / "model.pt"),
+        "codes": str(folder / "codes.npy"),
+        "factor_sizes": SIZES,
+        "workers": 2,
+        "counts": COUNTS,
         "metrics": ["factor_vae", "dci", "sap", "irs", "mig"],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -65,13 +71,17 @@ def run(settings: dict[str, Any], tmp_path: Path) -> Callable[[str], dict[str, A
 
 def test_flop_of_an_image_by_hand() -> None:
     """VGG19 at 64x64: blocks of 3x3 convolutions, the image halved after each; 2 FLOP a product."""
-    backbone = 2 * 9 * (
-        64**2 * (3 * 64 + 64 * 64)
-        + 32**2 * (64 * 128 + 128 * 128)
-        + 16**2 * (128 * 256 + 3 * 256 * 256)
-        + 8**2 * (256 * 512 + 3 * 512 * 512)
-        + 4**2 * (4 * 512 * 512)
-    )  # fmt: skip
+    backbone = (
+        2
+        * 9
+        * (
+            64**2 * (3 * 64 + 64 * 64)
+            + 32**2 * (64 * 128 + 128 * 128)
+            + 16**2 * (128 * 256 + 3 * 256 * 256)
+            + 8**2 * (256 * 512 + 3 * 512 * 512)
+            + 4**2 * (4 * 512 * 512)
+        )
+    )
     # 1x1 on the 2x2 map, 2x2 to one position, 1x1 there.
     aggregation = 2 * (4 * 512 * 1024 + 4 * 1024 * 2048 + 2048 * 512)
     assert floor.extractor_flop() == backbone + aggregation
@@ -120,8 +130,14 @@ def test_the_table_computes_medians_ratios_and_shares(tmp_path: Path) -> None:
         "sizes": {"images": 10, "steps": 5, "dci_counts": {"dci.num_train": 60}},
         "work": {"image_flop": 2e9, "step_flop": 1e9, "step_bytes": 1e9, "image_bytes": 12288},
         "rates": [
-            {"matmul": 5e9, "vae": 3e9, "matmul_onednn": 6e9, "vae_onednn": 4e9,
-             "convolution": rate, "copy": 2e9}
+            {
+                "matmul": 5e9,
+                "vae": 3e9,
+                "matmul_onednn": 6e9,
+                "vae_onednn": 4e9,
+                "convolution": rate,
+                "copy": 2e9,
+            }
             for rate in (9e9, 10e9, 30e9)
         ],
         "stages": {
@@ -135,10 +151,15 @@ def test_the_table_computes_medians_ratios_and_shares(tmp_path: Path) -> None:
             },
         },
         "growth": [
-            {"what": "VAE", "along": "latents", "at": [1, 4], "seconds": [1.0, 2.0],
-             "peak_mib": [10, 11]},
+            {
+                "what": "VAE",
+                "along": "latents",
+                "at": [1, 4],
+                "seconds": [1.0, 2.0],
+                "peak_mib": [10, 11],
+            }
         ],
-    }  # fmt: skip
+    }
     # 10 images of 2 GFLOP at 10 GFLOP/s; 5 steps of 1 GFLOP at 4 GFLOP/s and 1 GB at 2 GB/s.
     assert share(report, "features", "ours") == pytest.approx(2.0 / 2.5)
     assert share(report, "vae", "stock") == pytest.approx(3.75 / 15)

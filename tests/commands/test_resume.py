@@ -31,9 +31,13 @@ COUNT, BATCH, EPOCHS = 32, 4, 30
 SIZES = (2, 2, 2, 2, 2, 1, 1)
 HEADER, ROW = 128, 512 * 4  # bytes of the feature file's npy header, and of a row
 FAST = [
-    "Encoder.widths=(32,)", "Decoder.widths=(32,)", "VAE.latents=4", f"train_vae.epochs={EPOCHS}",
-    "train_vae.batch_size=4", f"extract_features.batch_size={BATCH}",
-]  # fmt: skip
+    "Encoder.widths=(32,)",
+    "Decoder.widths=(32,)",
+    "VAE.latents=4",
+    f"train_vae.epochs={EPOCHS}",
+    "train_vae.batch_size=4",
+    f"extract_features.batch_size={BATCH}",
+]
 
 
 def _stop_before(function: str, call: int) -> None:
@@ -64,9 +68,11 @@ class World:
         self.data.parent.mkdir(parents=True)
         self.output.mkdir()
         np.savez(
-            self.data, images=images, factor_sizes=np.array(sizes),
+            self.data,
+            images=images,
+            factor_sizes=np.array(sizes),
             stand_in=np.array("noise made by a test"),
-        )  # fmt: skip
+        )
         self.runs: list[Run] = []
         self.run = self.output / "trial"
         self.model = self.run / "representation" / "pytorch_model.pt"
@@ -110,15 +116,17 @@ class Run:
     ) -> None:
         self.said = said
         kept = {
-            key: value for key, value in os.environ.items()
+            key: value
+            for key, value in os.environ.items()
             if not key.startswith(("AICROWD", "DISENT", "SUBMISSION"))
-        }  # fmt: skip
+        }
         before = functools.partial(_stop_before, *pause) if pause else None
         said.unlink(missing_ok=True)
         self.process = forked.Process(
-            target=run_main, daemon=True,
+            target=run_main,
+            daemon=True,
             args=(arguments, kept | environment, (str(said), str(said)), None, before),
-        )  # fmt: skip
+        )
         self.process.start()
 
     def wait_until_stopped(self) -> None:
@@ -244,8 +252,9 @@ def test_sigterm_in_features_and_vae(world: World, quiet: World) -> None:
     assert code == 0, said
     assert "continuing after epoch" in said
     assert (features.stat().st_ino, features.stat().st_mtime_ns) == (
-        before.st_ino, before.st_mtime_ns,
-    ), "extracted a second time"  # fmt: skip
+        before.st_ino,
+        before.st_mtime_ns,
+    ), "extracted a second time"
     same_model(world, quiet)
 
     exported = world.model.stat().st_mtime_ns
@@ -271,9 +280,14 @@ def test_a_signal_in_a_step_lets_it_finish(tmp_path: Path, steps: int) -> None:
     rows = torch.from_numpy(np.random.default_rng(0).random((32, 8), dtype=np.float32))
     load_training(
         Path("private.gin"),
-        ["VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=3",
-         "train_vae.batch_size=8"],
-    )  # fmt: skip
+        [
+            "VAE.latents=3",
+            "Encoder.widths=(16,)",
+            "Decoder.widths=(16,)",
+            "train_vae.epochs=3",
+            "train_vae.batch_size=8",
+        ],
+    )
     folders = tmp_path / "whole", tmp_path / "stopped"
     for folder in folders:
         folder.mkdir()
@@ -311,9 +325,13 @@ def script(text: str, ignored: bool = False) -> subprocess.Popen[str]:
 
     head = "import time\nfrom submission.runtime import signals\n"
     return subprocess.Popen(
-        [sys.executable, "-c", head + text], cwd=PROJECT, text=True, preexec_fn=before,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", head + text],
+        cwd=PROJECT,
+        text=True,
+        preexec_fn=before,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 HELD = """
@@ -415,9 +433,12 @@ def test_sigterm_while_finetuning(
     bindings = settings(finetune__checkpoint_steps=1000, finetune__epochs=1)
     finish(command(data, whole, bindings, torchrun))
     process = subprocess.Popen(
-        command(data, stopped, bindings, torchrun), cwd=PROJECT, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        command(data, stopped, bindings, torchrun),
+        cwd=PROJECT,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     while process.poll() is None and not (stopped / "tensorboard").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -525,8 +546,9 @@ def test_anothers_checkpoint_is_refused_before_anything_is_extracted(extracted: 
     before, cache = extracted.checkpoint.read_bytes(), extracted.folder / "empty_cache"
     other = Run(
         ["train", "--config", "dry_run.gin", "--name", "trial", *FAST, "--seeds", "2"],
-        extracted.environment() | {"SUBMISSION_CACHE": str(cache)}, extracted.folder / "said.txt",
-    )  # fmt: skip
+        extracted.environment() | {"SUBMISSION_CACHE": str(cache)},
+        extracted.folder / "said.txt",
+    )
     refused(other.end(), f"{extracted.checkpoint} is of another configuration")
     assert extracted.checkpoint.read_bytes() == before
     assert not cache.exists()

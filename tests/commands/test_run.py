@@ -24,9 +24,12 @@ SIZES = (2, 2, 2, 2, 2, 2, 2)
 
 # Everything small: the subject is the run, not the representation.
 FAST = [
-    "train_vae.epochs=3", "Encoder.widths=(32,)", "Decoder.widths=(32,)", "VAE.latents=4",
+    "train_vae.epochs=3",
+    "Encoder.widths=(32,)",
+    "Decoder.widths=(32,)",
+    "VAE.latents=4",
     "extract_features.batch_size=32",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +69,14 @@ def dry_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     result = subprocess.run(
         [str(PROJECT / "run.sh"), "--quick", "--name", "first", *FAST],
         # The interpreter of these tests has the locked packages, so run.sh installs nothing.
-        env=environment(
-            world, output, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ) | {"SUBMISSION_HOME": str(world)},
+        env=environment(world, output, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        | {"SUBMISSION_HOME": str(world)},
         cwd=output,
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     return output / "first", result.stdout
 
@@ -138,8 +140,9 @@ def test_encode_takes_any_images(dry_run: tuple[Path, str], world: Path, tmp_pat
     np.savez_compressed(tmp_path / "mine.npz", images=np.zeros((5, 64, 64, 3), np.uint8))
     result = call(
         ["encode", "--images", "mine.npz", "--model", str(model), "--out", "out.npz"],
-        world, tmp_path,
-    )  # fmt: skip
+        world,
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     with np.load(tmp_path / "out.npz", allow_pickle=False) as codes:
         assert codes.files == ["codes"]
@@ -170,20 +173,26 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -
 
 # Few components, so that one of two groups has several, and a VAE from each of two starts.
 GROUPS = [
-    "train_groups.components=6", "train_groups.groups=2", "train_groups.redundant=1.0",
+    "train_groups.components=6",
+    "train_groups.groups=2",
+    "train_groups.redundant=1.0",
     "train_groups.starts=2",
-    "train_vae.epochs=60", "train_vae.batch_size=32", "extract_features.batch_size=32",
-]  # fmt: skip
+    "train_vae.epochs=60",
+    "train_vae.batch_size=32",
+    "extract_features.batch_size=32",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "bindings", "checkpoint"),
-    [("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_0/start_0/checkpoint.pt"),
-     ("refined.gin", GROUPS, "group_0/start_1/checkpoint.pt"),
-     ("refined.gin", [*GROUPS, "--seeds", "2"], "seed_1/group_0/start_0/checkpoint.pt")],
-)  # fmt: skip
+    [
+        ("dry_run.gin", [*FAST[1:], "train_vae.epochs=20"], "checkpoint.pt"),
+        ("refined.gin", GROUPS, "group_0/start_0/checkpoint.pt"),
+        ("refined.gin", GROUPS, "group_0/start_1/checkpoint.pt"),
+        ("refined.gin", [*GROUPS, "--seeds", "2"], "seed_1/group_0/start_0/checkpoint.pt"),
+    ],
+)
 def test_killed_training_goes_on_to_the_same_model(
     world: Path, tmp_path: Path, config: str, bindings: list[str], checkpoint: str
 ) -> None:
@@ -195,9 +204,12 @@ def test_killed_training_goes_on_to_the_same_model(
             process = subprocess.Popen(
                 [sys.executable, "-m", "submission", *command],
                 # As many threads as `call` has: sums round differently with another number.
-                env=environment(world, tmp_path, OMP_NUM_THREADS="1"), cwd=tmp_path, text=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                env=environment(world, tmp_path, OMP_NUM_THREADS="1"),
+                cwd=tmp_path,
+                text=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             wait_for(tmp_path / name / checkpoint, process)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -350,10 +362,13 @@ def test_on_the_server_the_contract_is_kept(
 ) -> None:
     peer, port = grader
     result = call(
-        ["run", *FAST], world, tmp_path,
-        AICROWD_IS_GRADING="true", AICROWD_REDIS_PORT=port,
+        ["run", *FAST],
+        world,
+        tmp_path,
+        AICROWD_IS_GRADING="true",
+        AICROWD_REDIS_PORT=port,
         SUBMISSION_CACHE=str(tmp_path / "cache"),
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     prefix = "disentanglement_challenge:"
     names = peer.named()
@@ -377,9 +392,13 @@ def test_an_error_is_reported_to_the_grader(
 ) -> None:
     peer, port = grader
     result = call(
-        ["run"], world, tmp_path,
-        AICROWD_IS_GRADING="1", AICROWD_REDIS_PORT=port, AICROWD_DATASET_NAME="mpi3d_toy",
-    )  # fmt: skip
+        ["run"],
+        world,
+        tmp_path,
+        AICROWD_IS_GRADING="1",
+        AICROWD_REDIS_PORT=port,
+        AICROWD_DATASET_NAME="mpi3d_toy",
+    )
     assert result.returncode == 2
     assert peer.named()[-1] == ("ERROR", "disentanglement_challenge:execution_error")
     assert "mpi3d_toy.npz" in peer.events[-1]["payload"]["error"]
@@ -393,10 +412,14 @@ def test_a_silent_grader_hangs_nothing(world: Path, tmp_path: Path, peer: str) -
         if peer == "mute":
             mute.listen()
         result = call(
-            ["run", *FAST], world, tmp_path,
-            AICROWD_IS_GRADING="False", AICROWD_REDIS_PORT=str(mute.getsockname()[1]),
-            AICROWD_EVENT_TIMEOUT="2", SUBMISSION_CACHE=str(world / "grading" / peer),
-        )  # fmt: skip
+            ["run", *FAST],
+            world,
+            tmp_path,
+            AICROWD_IS_GRADING="False",
+            AICROWD_REDIS_PORT=str(mute.getsockname()[1]),
+            AICROWD_EVENT_TIMEOUT="2",
+            SUBMISSION_CACHE=str(world / "grading" / peer),
+        )
     assert result.returncode == 0, result.stderr
     assert "did not answer 'submit'" in result.stderr
     assert (tmp_path / "trial" / "representation" / "pytorch_model.pt").exists()
@@ -416,14 +439,17 @@ MISTAKES = {
     "unknown metric": (["score", "--metrics", "mig,fid"], {}, "unknown metric 'fid'"),
     "not an npz name": (["encode", "--out", "x.npy"], {}, "must end in .npz"),
     "images missing": (["encode", "--images", "x.npz", "--out", "y.npz"], {}, "no file x.npz"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_gets_one_sentence(
-    world: Path, tmp_path: Path, mistake: str, monkeypatch: pytest.MonkeyPatch,
+    world: Path,
+    tmp_path: Path,
+    mistake: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     from submission.__main__ import main
 
     command, extra, message = MISTAKES[mistake]

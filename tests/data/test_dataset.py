@@ -113,7 +113,7 @@ BAD: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
     "float sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[4.5] * 7), "seven"),
     "text": (lambda p, x: p.write_text("not an archive"), "truncated or corrupt"),
     "nothing": (lambda p, x: p.write_bytes(b""), "truncated or corrupt"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

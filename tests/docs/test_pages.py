@@ -86,9 +86,11 @@ def test_the_script_runs_from_the_checkout_alone(name: str, rows: str) -> None:
     """Nothing but the checkout as working folder tells it where the project is."""
     result = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", "nothing"],
-        cwd=ROOT, capture_output=True, text=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-    )  # fmt: skip
+    )
     assert result.returncode == 2
     assert f"no row nothing; there are {rows}" in result.stderr
 
@@ -110,9 +112,10 @@ def test_the_pages_rows_are_the_means(page: str, row: str, begin: str) -> None:
     if len(found["scores"]) > 1:
         cells = [str(len(found["scores"])), *cells]
     lines = [
-        line for line in (ROOT / page).read_text().splitlines()
+        line
+        for line in (ROOT / page).read_text().splitlines()
         if line.startswith(f"| {begin}") and "0." in line
-    ]  # fmt: skip
+    ]
     assert [line.split(" | ")[1:] for line in lines] == [[*cells[:-1], f"{cells[-1]} |"]]
 
 
@@ -138,9 +141,14 @@ def test_the_cards_rows_are_the_probes() -> None:
         scores = answer["scores"]
         cells = [
             f"{100 * scores[factor]['mean_over_values']:.1f} %"
-            for factor in ("object_color", "object_shape", "object_size", "camera_height",
-                           "background_color")
-        ]  # fmt: skip
+            for factor in (
+                "object_color",
+                "object_shape",
+                "object_size",
+                "camera_height",
+                "background_color",
+            )
+        ]
         cells += [f"{scores[axis]['error']:.2f}" for axis in ("tilt", "pan")]
         cells.append(f"{scores['arm']['median_angle']:.1f} degrees")
         assert f"| stand-in, {look} look | {' | '.join(cells)} |" in card
@@ -152,15 +160,18 @@ def test_fewer_seeds_stand_below_the_same_seeds_of_their_parent() -> None:
     from experiments.results import table
 
     common = {
-        "domain": "real", "weights": "0a", "grid": [2], "what": "", "udr": [],
+        "domain": "real",
+        "weights": "0a",
+        "grid": [2],
+        "what": "",
+        "udr": [],
         "ideal_code": dict.fromkeys(METRICS, 1.0),
-    }  # fmt: skip
+    }
     rows = {
-        "public": common | {
-            "name": "public", "scores": [dict.fromkeys(METRICS, v) for v in (0.2, 0.6)],
-        },
+        "public": common
+        | {"name": "public", "scores": [dict.fromkeys(METRICS, v) for v in (0.2, 0.6)]},
         "pruned": common | {"name": "pruned", "scores": [dict.fromkeys(METRICS, 0.1)]},
-    }  # fmt: skip
+    }
     lines = [line for line in table({"rows": rows}).splitlines() if line.startswith("| p")]
     cells = [(line.split(" | ")[0], line.split(" | ")[-1]) for line in lines]
     assert [cell.removesuffix(" |") for _, cell in cells] == ["2.000 ± 1.414", "1.000", "0.500"]

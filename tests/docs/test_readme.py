@@ -147,14 +147,16 @@ def test_every_named_file_is_there() -> None:
 
 def test_the_layout_names_every_module() -> None:
     """Each row of the table in development.md: the folder, what it is for, its files."""
-    rows = re.findall(r"^\| `(submission/[\w/]*)` \|.*\| (`.*`) \|$", PAGES["docs/development.md"],
-                      re.MULTILINE)  # fmt: skip
+    rows = re.findall(
+        r"^\| `(submission/[\w/]*)` \|.*\| (`.*`) \|$", PAGES["docs/development.md"], re.MULTILINE
+    )
     assert len(rows) > 10
     named = {f"{folder}{name}" for folder, files in rows for name in re.findall(r"`(.*?)`", files)}
     there = {
-        str(path.relative_to(PROJECT)) for path in (PROJECT / "submission").rglob("*")
+        str(path.relative_to(PROJECT))
+        for path in (PROJECT / "submission").rglob("*")
         if path.suffix in (".py", ".j2", ".toml") and path.name != "__init__.py"
-    }  # fmt: skip
+    }
     assert not sorted(named - there), "named, and not there"
     assert not sorted(there - named), "there, and not named"
 
@@ -165,9 +167,10 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
     Python, and the judging of a change."""
     copy = tmp_path / "copy"
     shutil.copytree(
-        PROJECT, copy,
+        PROJECT,
+        copy,
         ignore=shutil.ignore_patterns(".git", ".venv", "scratch", "__pycache__", ".*_cache"),
-    )  # fmt: skip
+    )
     (copy / ".venv").symlink_to(sys.prefix)
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBMISSION"))
@@ -175,9 +178,14 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
 
     def shell(script: str) -> str:
         result = subprocess.run(
-            ["bash", "-euc", script], cwd=copy, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+            ["bash", "-euc", script],
+            cwd=copy,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         assert result.returncode == 0, result.stdout[-3000:]
         return result.stdout
 
@@ -203,9 +211,10 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
     recipe = block("README.md", "bash", "sweeps/mine")
     assert "beta_end = 1.0" in recipe
     for printed, here in (
-        ("pip install", ": pip install"), ("--seeds 5", "--seeds 2 --quick train_vae.epochs=2"),
+        ("pip install", ": pip install"),
+        ("--seeds 5", "--seeds 2 --quick train_vae.epochs=2"),
         ("real_axis_steps_4", "real_axis_steps_2"),
-    ):  # fmt: skip
+    ):
         assert printed in recipe
         recipe = recipe.replace(printed, here)
     if importlib.util.find_spec("ray"):

@@ -27,9 +27,15 @@ SIZES = (5, 8, 2)  # a factor with five unordered values, one with eight in a ro
 def _small() -> Iterator[None]:
     load_training(
         Path("refined.gin"),
-        ["train_groups.components=7", "train_groups.groups=3", "train_vae.epochs=25",
-         "beta_at_epoch.t_start=0", "beta_at_epoch.t_end=12", "train_groups.starts=1"],
-    )  # fmt: skip
+        [
+            "train_groups.components=7",
+            "train_groups.groups=3",
+            "train_vae.epochs=25",
+            "beta_at_epoch.t_start=0",
+            "beta_at_epoch.t_end=12",
+            "train_groups.starts=1",
+        ],
+    )
     threads = torch.get_num_threads()
     # Layers this small gain nothing from threads and lose much to them on a busy machine.
     torch.set_num_threads(1)
@@ -49,9 +55,10 @@ def features() -> torch.Tensor:
     values = factors()
     angle = np.pi * values[:, 1] / 9
     parts = [
-        np.eye(5)[values[:, 0]], np.stack([np.cos(angle), np.sin(angle)], 1) * 1.5,
+        np.eye(5)[values[:, 0]],
+        np.stack([np.cos(angle), np.sin(angle)], 1) * 1.5,
         values[:, 2:] * 2.0 - 1,
-    ]  # fmt: skip
+    ]
     directions = np.linalg.qr(rng.normal(size=(512, 8)))[0]
     x = np.concatenate(parts, axis=1) @ directions.T + 0.01 * rng.normal(size=(len(values), 512))
     return torch.from_numpy(x.astype(np.float32))
@@ -262,11 +269,13 @@ def test_what_depends_most_is_joined_first() -> None:
 
 @pytest.mark.parametrize(
     ("components", "groups", "sample", "said"),
-    [(3, 4, 20000, r"components is 3, .*at least train_groups.groups \(4\)"),
-     (1, 1, 20000, "groups is 1, it must be at least 2"),
-     (600, 4, 20000, "components is 600, .*features' 512 dimensions"),
-     (7, 3, 7, r"components is 7, .*train_groups.sample \(7\)")],
-)  # fmt: skip
+    [
+        (3, 4, 20000, r"components is 3, .*at least train_groups.groups \(4\)"),
+        (1, 1, 20000, "groups is 1, it must be at least 2"),
+        (600, 4, 20000, "components is 600, .*features' 512 dimensions"),
+        (7, 3, 7, r"components is 7, .*train_groups.sample \(7\)"),
+    ],
+)
 def test_sizes_that_cannot_be_are_refused(
     tmp_path: Path, components: int, groups: int, sample: int, said: str
 ) -> None:
@@ -284,14 +293,32 @@ def test_sizes_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize(
     ("bindings", "said"),
-    [(["train_groups.components=20"], "vary in fewer than 20 directions"),
-     (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
-       "train_groups.components=7", "train_groups.groups=2", "train_groups.starts=1"],
-     "of 2 latents 0 carry anything"),
-     (["beta_at_epoch.beta_start=30.0", "beta_at_epoch.beta_end=30.0", "train_vae.epochs=9",
-       "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1"],
-     "of 2 latents 1 carries anything, and the metrics compare two")],
-)  # fmt: skip
+    [
+        (["train_groups.components=20"], "vary in fewer than 20 directions"),
+        (
+            [
+                "beta_at_epoch.beta_start=30.0",
+                "beta_at_epoch.beta_end=30.0",
+                "train_vae.epochs=9",
+                "train_groups.components=7",
+                "train_groups.groups=2",
+                "train_groups.starts=1",
+            ],
+            "of 2 latents 0 carry anything",
+        ),
+        (
+            [
+                "beta_at_epoch.beta_start=30.0",
+                "beta_at_epoch.beta_end=30.0",
+                "train_vae.epochs=9",
+                "train_groups.components=3",
+                "train_groups.groups=2",
+                "train_groups.starts=1",
+            ],
+            "of 2 latents 1 carries anything, and the metrics compare two",
+        ),
+    ],
+)
 def test_what_cannot_be_taken_apart_is_refused(
     tmp_path: Path, bindings: list[str], said: str
 ) -> None:

@@ -19,11 +19,18 @@ from submission.runtime.checkpoint import load_checkpoint, save_checkpoint
 from submission.runtime.errors import FailedTraining
 
 TINY = [
-    "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16,)", "train_vae.epochs=2",
-    "train_vae.batch_size=32", "train_vae.seed=5", "beta_at_epoch.t_start=0",
-    "beta_at_epoch.t_end=1", "beta_at_epoch.beta_end=0.001", "train_vae.learning_rate=0.01",
+    "VAE.latents=3",
+    "Encoder.widths=(16,)",
+    "Decoder.widths=(16,)",
+    "train_vae.epochs=2",
+    "train_vae.batch_size=32",
+    "train_vae.seed=5",
+    "beta_at_epoch.t_start=0",
+    "beta_at_epoch.t_end=1",
+    "beta_at_epoch.beta_end=0.001",
+    "train_vae.learning_rate=0.01",
     "train_vae.optimizer='adam'",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -168,9 +175,13 @@ def test_a_collapsed_seed_is_not_ranked(features: torch.Tensor, tmp_path: Path) 
 
 def test_seeds_of_groups_are_ranked_by_the_groups_latents(tmp_path: Path) -> None:
     groups = [
-        "train_groups.components=3", "train_groups.groups=2", "train_groups.starts=1",
-        "train_groups.redundant=1.0", "train_vae.epochs=8", "train_vae.batch_size=32",
-    ]  # fmt: skip
+        "train_groups.components=3",
+        "train_groups.groups=2",
+        "train_groups.starts=1",
+        "train_groups.redundant=1.0",
+        "train_vae.epochs=8",
+        "train_vae.batch_size=32",
+    ]
     load_training(Path("refined.gin"), groups)
     sources = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     x = torch.from_numpy(sources @ np.eye(3, 8, dtype=np.float32))

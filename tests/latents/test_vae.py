@@ -16,10 +16,14 @@ from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
 TINY = [
-    "VAE.latents=3", "Encoder.widths=(16,)", "Decoder.widths=(16, 16)",
-    "train_vae.epochs=10", "train_vae.batch_size=32", "beta_at_epoch.t_start=2",
+    "VAE.latents=3",
+    "Encoder.widths=(16,)",
+    "Decoder.widths=(16, 16)",
+    "train_vae.epochs=10",
+    "train_vae.batch_size=32",
+    "beta_at_epoch.t_start=2",
     "beta_at_epoch.t_end=7",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +100,12 @@ def test_optimizer_is_radam() -> None:
 
 @pytest.mark.parametrize(
     ("config", "latents", "encoder", "decoder"),
-    [("private.gin", 18, [4096], [4096] * 4), ("public.gin", 16, [1024] * 4, [1024] * 4),
-     ("stage1.gin", 18, [256, 128, 64], [64, 128, 256])],
-)  # fmt: skip
+    [
+        ("private.gin", 18, [4096], [4096] * 4),
+        ("public.gin", 16, [1024] * 4, [1024] * 4),
+        ("stage1.gin", 18, [256, 128, 64], [64, 128, 256]),
+    ],
+)
 def test_network_is_the_published_one(
     config: str, latents: int, encoder: list[int], decoder: list[int]
 ) -> None:
@@ -190,9 +197,15 @@ def test_training_learns_to_reconstruct(tmp_path: Path) -> None:
     rows = torch.from_numpy((1 / (1 + np.exp(-hidden @ mixing))).astype(np.float32))
     load_training(
         Path("private.gin"),
-        [*TINY, "train_vae.epochs=80", "beta_at_epoch.beta_start=0.0001",
-         "beta_at_epoch.beta_end=0.0001", "Encoder.widths=(64,)", "Decoder.widths=(64, 64)"],
-    )  # fmt: skip
+        [
+            *TINY,
+            "train_vae.epochs=80",
+            "beta_at_epoch.beta_start=0.0001",
+            "beta_at_epoch.beta_end=0.0001",
+            "Encoder.widths=(64,)",
+            "Decoder.widths=(64, 64)",
+        ],
+    )
     train_vae(rows, tmp_path, "learn", progress=False)
     with open(tmp_path / "losses.csv") as file:
         error = [float(row["squared_error"]) for row in csv.DictReader(file)]

@@ -73,9 +73,15 @@ SHOW = (
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8g", 8 * GIB), ("2GiB", 2 * GIB), ("1500m", 1500 * 2**20), ("1.5 GB", GIB * 3 // 2),
-     ("1048576", 2**20), ("512K", 2**19)],
-)  # fmt: skip
+    [
+        ("8g", 8 * GIB),
+        ("2GiB", 2 * GIB),
+        ("1500m", 1500 * 2**20),
+        ("1.5 GB", GIB * 3 // 2),
+        ("1048576", 2**20),
+        ("512K", 2**19),
+    ],
+)
 def test_amounts_of_memory(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
@@ -113,8 +119,11 @@ def test_address_space_limits() -> None:
 
 
 def test_the_full_jobs_fit_where_they_should() -> None:
-    for config, count, limit in (("public.gin", FULL, 2), ("private.gin", COMPLEX, 3),
-                                 ("private.gin", FULL, 3)):  # fmt: skip
+    for config, count, limit in (
+        ("public.gin", FULL, 2),
+        ("private.gin", COMPLEX, 3),
+        ("private.gin", FULL, 3),
+    ):
         load_training(Path(config))
         planned = plan(count, Limit(limit * GIB, "test"), CPU)
         assert planned.peak <= limit * GIB
@@ -162,18 +171,29 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "mpi3d_real").mkdir()
     np.savez(
         tmp_path / "mpi3d_real" / "mpi3d_real.npz",
-        images=images, factor_sizes=np.array([2] * 7), stand_in=np.array("noise made by a test"),
-    )  # fmt: skip
+        images=images,
+        factor_sizes=np.array([2] * 7),
+        stand_in=np.array("noise made by a test"),
+    )
     return tmp_path
 
 
 def train(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return python(
-        "-m", "submission", "train", "--data", str(data), "--dataset", "mpi3d_real",
-        "--name", "x", *arguments,
-        SUBMISSION_HOME=str(data / "home"), AICROWD_OUTPUT_PATH=str(data / "runs"),
+        "-m",
+        "submission",
+        "train",
+        "--data",
+        str(data),
+        "--dataset",
+        "mpi3d_real",
+        "--name",
+        "x",
+        *arguments,
+        SUBMISSION_HOME=str(data / "home"),
+        AICROWD_OUTPUT_PATH=str(data / "runs"),
         AICROWD_IS_GRADING="",
-    )  # fmt: skip
+    )
 
 
 def test_a_run_that_cannot_fit_is_refused_before_any_work(data: Path) -> None:
@@ -182,8 +202,9 @@ def test_a_run_that_cannot_fit_is_refused_before_any_work(data: Path) -> None:
     *_, refusal = result.stderr.splitlines()
     assert re.fullmatch(
         r"error: this run needs [\d,]+ MiB of memory \(stage \w+\) and 300 MiB are allowed "
-        r"\(--memory\): .*", refusal,
-    ), result.stderr  # fmt: skip
+        r"\(--memory\): .*",
+        refusal,
+    ), result.stderr
     assert "Traceback" not in result.stderr
     assert not (data / "home").exists()
     assert train(data, "--memory", "lots").returncode == 2

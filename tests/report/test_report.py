@@ -108,9 +108,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = world / "dataset" / "mpi3d_real"
     folder.mkdir(parents=True)
     np.savez(
-        folder / "mpi3d_real.npz", images=images, factor_sizes=np.array(SIZES),
+        folder / "mpi3d_real.npz",
+        images=images,
+        factor_sizes=np.array(SIZES),
         stand_in=np.array("made <by> a test"),
-    )  # fmt: skip
+    )
     run = world / "runs" / "known"
     (run / "representation").mkdir(parents=True)
     model = ReadsPixels([*FACTORS.mean(axis=0), 0.0], [*FACTORS.std(axis=0), 1.0])
@@ -314,8 +316,10 @@ def test_no_active_latent_is_no_mistake(world: Path, tmp_path: Path) -> None:
     model = ReadsPixels([*FACTORS.mean(axis=0), 0.0], [1e4] * 8)
     torch.jit.script(model).save(str(run / "representation" / "pytorch_model.pt"))
     out = {"AICROWD_OUTPUT_PATH": str(tmp_path / "runs")}
-    for command in (["score", "--quick", "--name", "flat", "--metrics", "mig"],
-                    ["report", "--run", str(run)]):  # fmt: skip
+    for command in (
+        ["score", "--quick", "--name", "flat", "--metrics", "mig"],
+        ["report", "--run", str(run)],
+    ):
         done = processes.call(command, environment(world) | out)
         assert done.returncode == 0, done.stderr
     page = Page((run / "report.html").read_text(encoding="utf-8"))
@@ -341,8 +345,9 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         (below / "losses.csv").write_text(f"{head}0,0.1,9.0,{error},3.0,1,1.0\n")
     losses = read_run(run).losses
     assert {name: rows[0]["squared_error"] for name, rows in losses.items()} == {
-        "group 2": 5.0, "group 10": 7.0,
-    }  # fmt: skip
+        "group 2": 5.0,
+        "group 10": 7.0,
+    }
     assert list(losses) == ["group 2", "group 10"]
     done = call(world, "report", "--run", str(run))
     assert done.returncode == 0, done.stderr
@@ -351,9 +356,11 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     assert "group 2<" in curves
     assert "group 10<" in curves
     assert table(Page(text), "group")[1:] == [
-        ["0", "1", "", "1", "0.1", "0"], ["2", "3", "5", "3", "0.2", "1"],
-        ["10", "2", "0", "1", "0.7", "left out"], ["11", "4", "1", "1", "", "inactive"],
-    ]  # fmt: skip
+        ["0", "1", "", "1", "0.1", "0"],
+        ["2", "3", "5", "3", "0.2", "1"],
+        ["10", "2", "0", "1", "0.7", "left out"],
+        ["11", "4", "1", "1", "", "inactive"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,24 @@ IMAGE = "submission-test"
 BUILD = [*(["--build-arg", f"BASE={base}"] if (base := os.environ.get("SUBMISSION_BASE")) else [])]
 NETWORK = os.environ.get("SUBMISSION_BUILD_NETWORK")
 FAST = [
-    "--quick", "train_vae.epochs=2", "Encoder.widths=(32,)", "Decoder.widths=(32,)",
+    "--quick",
+    "train_vae.epochs=2",
+    "Encoder.widths=(32,)",
+    "Decoder.widths=(32,)",
     "VAE.latents=4",
-]  # fmt: skip
+]
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("engine")]
 
 
 def docker(*arguments: str, code: int = 0) -> str:
     result = subprocess.run(
-        ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ["docker", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert result.returncode == code, result.stdout[-3000:]
     return result.stdout
 
@@ -59,21 +65,44 @@ def test_the_image_holds_the_project_and_nothing_else(image: str) -> None:
     assert {"run.sh", "prepare.sh", "aicrowd.json", "requirements.lock"} <= set(listed.split())
     assert not {"tests", ".git", ".venv", "scratch", ".ci", "__pycache__"} & set(listed.split())
     tools = docker(
-        "run", "--rm", "--user", "0", image, "bash", "-c",
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        image,
+        "bash",
+        "-c",
         "command -v gcc cc g++ make; ls -A /root/.cache /home/aicrowd/.cache 2>/dev/null; true",
-    )  # fmt: skip
+    )
     assert tools == ""
 
 
 def test_it_runs_locked_in(image: str, data: Path, output: Path) -> None:  # noqa: F811
     """Not root, no network, nothing writable but the output and a scratch folder."""
     printed = docker(
-        "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/scratch",
-        "--memory", "4g", "--memory-swap", "4g",
-        "--volume", f"{data}:/data:ro", "--volume", f"{output}:/output",
-        "--env", "DISENTANGLEMENT_LIB_DATA=/data", "--env", "AICROWD_OUTPUT_PATH=/output",
-        image, "./run.sh", *FAST,
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--read-only",
+        "--tmpfs",
+        "/scratch",
+        "--memory",
+        "4g",
+        "--memory-swap",
+        "4g",
+        "--volume",
+        f"{data}:/data:ro",
+        "--volume",
+        f"{output}:/output",
+        "--env",
+        "DISENTANGLEMENT_LIB_DATA=/data",
+        "--env",
+        "AICROWD_OUTPUT_PATH=/output",
+        image,
+        "./run.sh",
+        *FAST,
+    )
     assert "NOT MPI3D" in printed
     assert "128 images, grid 2 x 2 x 2 x 2 x 2 x 2 x 2" in " ".join(printed.split())
     model = torch.jit.load(str(output / "dry_run" / "representation" / "pytorch_model.pt"))
@@ -87,12 +116,28 @@ def test_it_runs_as_root_from_another_mount_point(
     output: Path,
 ) -> None:
     printed = docker(
-        "run", "--rm", "--user", "0", "--network", "none",
-        "--volume", f"{PROJECT}:/elsewhere:ro",
-        "--volume", f"{data}:/data:ro", "--volume", f"{output}:/output",
-        "--env", "DISENTANGLEMENT_LIB_DATA=/data", "--env", "AICROWD_OUTPUT_PATH=/output",
-        image, "/elsewhere/run.sh", "--metrics", "mig,irs", *FAST,
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "--network",
+        "none",
+        "--volume",
+        f"{PROJECT}:/elsewhere:ro",
+        "--volume",
+        f"{data}:/data:ro",
+        "--volume",
+        f"{output}:/output",
+        "--env",
+        "DISENTANGLEMENT_LIB_DATA=/data",
+        "--env",
+        "AICROWD_OUTPUT_PATH=/output",
+        image,
+        "/elsewhere/run.sh",
+        "--metrics",
+        "mig,irs",
+        *FAST,
+    )
     assert "NOT MPI3D" in printed
     assert (output / "dry_run" / "scores.json").exists()
 
@@ -100,10 +145,25 @@ def test_it_runs_as_root_from_another_mount_point(
 def test_it_renders_where_there_is_no_data(image: str) -> None:
     """numba compiles and keeps its cache under a read-only root."""
     printed = docker(
-        "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/scratch", image,
-        "python", "-m", "submission", "render", "--domain", "toy", "--axis-steps", "2",
-        "--out", "/scratch/thin",
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--read-only",
+        "--tmpfs",
+        "/scratch",
+        image,
+        "python",
+        "-m",
+        "submission",
+        "render",
+        "--domain",
+        "toy",
+        "--axis-steps",
+        "2",
+        "--out",
+        "/scratch/thin",
+    )
     assert "2592/2592" in printed
 
 
@@ -116,15 +176,17 @@ def test_a_pushed_tag_is_evaluated(
     """What a participant does: a smaller public.gin, committed, tagged, pushed."""
     copy = tmp_path / "copy"
     shutil.copytree(
-        PROJECT, copy,
+        PROJECT,
+        copy,
         ignore=shutil.ignore_patterns(".git", ".venv", "scratch", "__pycache__", ".*_cache"),
-    )  # fmt: skip
+    )
     config = copy / "submission" / "configs" / "public.gin"
     text = config.read_text()
     for old, new in (
-        ("(1024, 1024, 1024, 1024)", "(32,)"), ("epochs = 100", "epochs = 2"),
+        ("(1024, 1024, 1024, 1024)", "(32,)"),
+        ("epochs = 100", "epochs = 2"),
         ("latents = 16", "latents = 5"),
-    ):  # fmt: skip
+    ):
         assert old in text
         text = text.replace(old, new)
     config.write_text(text)
@@ -140,8 +202,11 @@ def test_a_pushed_tag_is_evaluated(
     git(copy, "remote", "add", "local", str(server))
     pushed = subprocess.run(
         ["git", "-C", str(copy), "push", "local", "main", "submission-v0.1"],
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ).stdout  # fmt: skip
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
     (row,) = json.loads((server / "leaderboard.json").read_text())
     assert row["status"] == "ok", Path(row["log"]).read_text()[-3000:]
     assert 0 <= row["scores"]["mig"] <= 1
@@ -160,12 +225,14 @@ def test_a_pushed_tag_is_evaluated(
 FAILURES: dict[str, tuple[str, list[str], str, str]] = {
     "memory": (
         'python -c "b = bytearray(600 << 20); print(len(b))"',
-        ["--memory", "200m"], "killed for memory", "more than 200m",
+        ["--memory", "200m"],
+        "killed for memory",
+        "more than 200m",
     ),
     "nothing exported": ("true", [], "no model", "it exported no submission-bad/representation"),
     "too slow": ("sleep 600", ["--hours", "0.002"], "time out", "killed after 0.002 hours"),
     "build error": ("", [], "build error", "docker build failed"),
-}  # fmt: skip
+}
 
 
 def evaluate(

@@ -46,13 +46,18 @@ def project(tmp_path: Path) -> Path:
 def call(project: Path, *command: str, **extra: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SUBMISSION", "AICROWD"))}
     own = {
-        "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_FIND_LINKS": str(project.parent / "wheels"),
-    }  # fmt: skip
+    }
     return subprocess.run(
-        command or [str(project / "run.sh")], cwd=project.parent, env=kept | own | extra,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        command or [str(project / "run.sh")],
+        cwd=project.parent,
+        env=kept | own | extra,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def lock(project: Path, version: str) -> None:

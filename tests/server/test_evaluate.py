@@ -91,9 +91,21 @@ def evaluate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eva
 
     def call(repo: Path, *options: str) -> tuple[int, dict[str, Any]]:
         command = [
-            "evaluate", "--no-container", "--quick", "--tag", "submission-v1", "--device", "cpu",
-            "--repo", str(repo), "--data", str(data), "--dataset", "mpi3d_real", *options,
-        ]  # fmt: skip
+            "evaluate",
+            "--no-container",
+            "--quick",
+            "--tag",
+            "submission-v1",
+            "--device",
+            "cpu",
+            "--repo",
+            str(repo),
+            "--data",
+            str(data),
+            "--dataset",
+            "mpi3d_real",
+            *options,
+        ]
         try:
             code = main(command)
         except SystemExit as end:
@@ -135,9 +147,11 @@ place model.pt
     folder = Path(row["log"]).parent
     seen = (folder / "output" / "environment").read_text().splitlines()
     for line in (
-        "AICROWD_IS_GRADING=True", "AICROWD_DATASET_NAME=mpi3d_real",
-        "AICROWD_EVALUATION_NAME=submission-v1", "AICROWD_REDIS_HOST=127.0.0.1",
-    ):  # fmt: skip
+        "AICROWD_IS_GRADING=True",
+        "AICROWD_DATASET_NAME=mpi3d_real",
+        "AICROWD_EVALUATION_NAME=submission-v1",
+        "AICROWD_REDIS_HOST=127.0.0.1",
+    ):
         assert line in seen
     assert not (folder / "clone").exists()
     code, again = evaluate(tmp_path / "repo", "--once")
@@ -154,12 +168,15 @@ FAILURES = {
     "sparse": ("place model.pt", Codes("sparse"), "wrong shape", "no plain array"),
     "NaN later on": ("place model.pt", Codes("late nan"), "bad codes", "over all images"),
     "a link elsewhere": (
-        'place model.pt; ln -sf /etc/passwd "$to/pytorch_model.pt"', Codes(), "no model", "no",
+        'place model.pt; ln -sf /etc/passwd "$to/pytorch_model.pt"',
+        Codes(),
+        "no model",
+        "no",
     ),
     "no run.sh": ("true", None, "build error", "no executable run.sh"),
     "packages": ("true", None, "build error", "prepare.sh could not install"),
     "too slow": ("sleep 600", None, "time out", "killed after 0.0005 hours"),
-}  # fmt: skip
+}
 
 
 @needs_redis
@@ -274,14 +291,29 @@ def test_a_signal_ends_all_that_was_begun(
     home, started = tmp_path / "home", tmp_path / "started"
     repo = repository(tmp_path / "repo", f"echo $$ >{started}; exec sleep 600", Codes())
     command = [
-        sys.executable, "-m", "submission", "evaluate", "--no-container", "--quick", "--tag",
-        "submission-v1", "--repo", str(repo), "--data", str(data), "--dataset", "mpi3d_real",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "submission",
+        "evaluate",
+        "--no-container",
+        "--quick",
+        "--tag",
+        "submission-v1",
+        "--repo",
+        str(repo),
+        "--data",
+        str(data),
+        "--dataset",
+        "mpi3d_real",
+    ]
     process = subprocess.Popen(
-        command, env=os.environ | {"SUBMISSION_HOME": str(home)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command,
+        env=os.environ | {"SUBMISSION_HOME": str(home)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         cwd=PROJECT,
-    )  # fmt: skip
+    )
     while not (started.exists() and started.read_text().strip()):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
@@ -340,10 +372,21 @@ def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path:
     command = [sys.executable, "-m", "submission"]
     home = os.environ | {"SUBMISSION_HOME": str(tmp_path / "home"), "PYTHONIOENCODING": "ascii"}
     remote = subprocess.Popen(
-        [*command, "remote", str(tmp_path / "server"), "--data", str(data), "--dataset",
-         "mpi3d_real"],
-        env=home, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            *command,
+            "remote",
+            str(tmp_path / "server"),
+            "--data",
+            str(data),
+            "--dataset",
+            "mpi3d_real",
+        ],
+        env=home,
+        cwd=PROJECT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert remote.stdout
     assert remote.stderr
     remote.stdout.close()
@@ -353,9 +396,12 @@ def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path:
     shutil.copytree(PROJECT / "submission", repo / "submission")
     listed = subprocess.run(
         [*command, "check", "--config", "dry_run.gin", "extract_features.batch_size=8"],
-        env=home | {"PYTHONPATH": str(repo)}, cwd=repo, text=True, capture_output=True,
+        env=home | {"PYTHONPATH": str(repo)},
+        cwd=repo,
+        text=True,
+        capture_output=True,
         check=False,
-    )  # fmt: skip
+    )
     assert "? run.sh: there and executable" in listed.stdout, listed.stderr
     assert listed.returncode == 1
 
@@ -380,8 +426,11 @@ def test_pushing_a_tag_evaluates_it(
     def push(*what: str) -> str:
         return subprocess.run(
             ["git", "-C", str(repo), "push", str(server), *what],
-            check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ).stdout  # fmt: skip
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ).stdout
 
     assert "log: " not in push("HEAD:refs/heads/main", "another-name")
     printed = push("submission-v1")

@@ -12,13 +12,19 @@ from submission.server.leaderboard import append, table
 def row_of(tag: str, scores: list[float], **data: object) -> dict[str, object]:
     names = ["factor_vae", "dci", "sap", "irs", "mig"]
     key = {
-        "name": "mpi3d_real", "stand_in": False, "factor_sizes": [6, 6, 2, 3, 3, 40, 40],
+        "name": "mpi3d_real",
+        "stand_in": False,
+        "factor_sizes": [6, 6, 2, 3, 3, 40, 40],
         "counts": "official",
-    }  # fmt: skip
+    }
     return {
-        "tag": tag, "commit": tag * 20, "status": "ok", "reason": "", "data": key | data,
+        "tag": tag,
+        "commit": tag * 20,
+        "status": "ok",
+        "reason": "",
+        "data": key | data,
         "scores": dict(zip(names, scores, strict=True)),
-    }  # fmt: skip
+    }
 
 
 def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
@@ -27,8 +33,11 @@ def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
     append(board, row_of("b", [0.995, 0.9, 0.3, 0.6, 0.1]))
     append(board, row_of("c", [1.0, 1.0, 1.0, 1.0, 1.0], stand_in=True))
     rows = append(board, row_of("d", [1.0, 1.0, 1.0, 1.0, 1.0], counts="quick"))
-    lines = {line.split()[0]: line.split() for line in table(rows, rows[0]["data"]).splitlines()
-             if line.endswith(("1", "2", "3", "0"))}  # fmt: skip
+    lines = {
+        line.split()[0]: line.split()
+        for line in table(rows, rows[0]["data"]).splitlines()
+        if line.endswith(("1", "2", "3", "0"))
+    }
     assert set(lines) == {"a", "b", "paper,"}, "neither stand-ins nor quick counts among them"
     assert lines["a"][3::2][:5] == ["(1)", "(3)", "(3)", "(3)", "(2)"]
     assert lines["a"][-1] == "2.40"

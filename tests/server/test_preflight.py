@@ -21,9 +21,8 @@ WEIGHTS = "submission/weights/vgg19_bn_agg.safetensors"
 def git(repository: Path, *command: str) -> str:
     who = ["-c", "user.name=A. Tester", "-c", "user.email=tester@example.org"]
     return subprocess.run(
-        ["git", "-C", str(repository), *who, *command],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        ["git", "-C", str(repository), *who, *command], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -55,11 +54,23 @@ def check(repository: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, the list by name, stderr of `check --json`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBM"))}
     result = subprocess.run(
-        [sys.executable, "-m", "submission", "check", "--json", "--config", "dry_run.gin",
-         "extract_features.batch_size=8", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "submission",
+            "check",
+            "--json",
+            "--config",
+            "dry_run.gin",
+            "extract_features.batch_size=8",
+            *arguments,
+        ],
         env={**kept, "PYTHONPATH": str(repository)},
-        cwd=repository, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     rows = json.loads(result.stdout) if result.stdout else []
     return result.returncode, {row["name"]: row for row in rows}, result.stderr
 
@@ -145,14 +156,25 @@ def test_pip_takes_no_deps_from_the_environment(tmp_path: Path) -> None:
             "Metadata-Version: 2.1\nName: asks-for-much\nVersion: 1.0\n"
             "Requires-Dist: no-such-package-of-2019\n",
         )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\n"
-                       "Root-Is-Purelib: true\nTag: py3-none-any\n")  # fmt: skip
+        wheel.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         wheel.writestr(f"{info}/RECORD", "")
     (tmp_path / "pins.txt").write_text("asks-for-much==1.0\n")
     command = [
-        sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(tmp_path),
-        "--target", str(tmp_path / "out"), "-r", str(tmp_path / "pins.txt"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--find-links",
+        str(tmp_path),
+        "--target",
+        str(tmp_path / "out"),
+        "-r",
+        str(tmp_path / "pins.txt"),
+    ]
     plain = {k: v for k, v in os.environ.items() if k != "PIP_NO_DEPS"}
     refused = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert refused.returncode != 0

@@ -200,8 +200,11 @@ def test_without_ray_it_says_how_to_get_it(world: Path, tmp_path: Path) -> None:
 def call(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "submission", "sweep", *command],
-        capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
 
 
 def test_a_failed_job_says_why(world: Path, tmp_path: Path) -> None:
@@ -259,9 +262,11 @@ def put_scores(job: Job, headline: dict[str, float]) -> None:
     text = json.dumps(document)
     (job.folder / "scores.json").write_text(text)
     record = {
-        "training": job.training, "scoring": job.scoring, "seconds": 61.26,
+        "training": job.training,
+        "scoring": job.scoring,
+        "seconds": 61.26,
         "scores_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }  # fmt: skip
+    }
     (job.folder / "job.json").write_text(json.dumps(record))
 
 
@@ -314,12 +319,16 @@ def test_a_sweep_on_ray_goes_on_where_it_was(
 ) -> None:
     """Ctrl-C (to the whole foreground group) or SIGKILL while a second job runs; nothing is left
     running, and the same command finishes the sweep without doing the first job again."""
-    command = arguments(world, tmp_path, "--seeds", "2", "train_vae.epochs=400",
-                        configs="narrow wide")  # fmt: skip
+    command = arguments(
+        world, tmp_path, "--seeds", "2", "train_vae.epochs=400", configs="narrow wide"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "submission", "sweep", *command],
-        text=True, stderr=subprocess.PIPE, process_group=0, preexec_fn=interruptible,
-    )  # fmt: skip
+        text=True,
+        stderr=subprocess.PIPE,
+        process_group=0,
+        preexec_fn=interruptible,
+    )
     record = tmp_path / "narrow-seed0" / "job.json"
     wait_for(lambda: record.exists() and "scores_sha256" in record.read_text(), process)
     waits = [tmp_path / f"{name}" / "checkpoint.pt" for name in ("wide-seed0", "wide-seed1")]
