@@ -39,7 +39,7 @@ BYTES_PER_PIXEL = 740
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
 # Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
-# memory, and what is kept free (cpu.py). In export: weights, gradients that are left, the copy that
+# memory, and what is kept free (device.py). In export: weights, gradients that are left, the copy that
 # is read back.
 TRAINING_COPIES, EXPORT_COPIES = 7, 3
 # Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
@@ -47,7 +47,7 @@ BYTES_PER_UNIT = 16
 # TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
 TRAINING_EXTRA = 80
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
-# runs), and the metrics' and the picture's libraries in this process (448 of own memory after
+# runs), and the metrics' and the figure's libraries in this process (448 of own memory after
 # `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
 # What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
