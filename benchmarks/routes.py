@@ -129,7 +129,8 @@ def vae_stock(settings: Settings) -> Settings:
     from torch.utils.data import DataLoader, TensorDataset
 
     from submission.features.extractor import FEATURE_SIZE
-    from submission.latents.vae import VAE, beta_at_epoch, elbo_loss
+    from submission.latents.training import beta_at_epoch
+    from submission.latents.vae import VAE, elbo_loss
 
     _load_config(settings)
     bound = {name: gin.query_parameter(f"train_vae.{name}") for name in ("learning_rate", "betas")}

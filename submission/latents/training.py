@@ -1,6 +1,8 @@
-"""Section 2.3: training of the beta-VAE; killed at any moment, it goes on where it was."""
+"""Section 2.3: training of the beta-VAE, beta annealed; killed at any moment, it goes on where it
+was."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from submission.latents.vae import INACTIVE_KL, VAE, beta_at_epoch, elbo_loss
+from submission.latents.vae import INACTIVE_KL, VAE, elbo_loss
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.runtime.config import configurable
@@ -20,12 +22,29 @@ from submission.runtime.curves import Curves
 from submission.runtime.device import fast_cpu
 from submission.runtime.errors import FailedTraining, UserError
 from submission.runtime.files import write_csv
-from submission.runtime.kinds import Betas, Count, Optimizer, Rate, Several, Whole
+from submission.runtime.kinds import Betas, Count, Optimizer, Rate, Several, Weight, Whole
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
 # A checkpoint inside an epoch after so many seconds without one: an epoch can take an hour.
 _CHECKPOINT_SECONDS = 600
+
+
+@configurable
+def beta_at_epoch(
+    t: int,
+    beta_start: Weight = gin.REQUIRED,
+    beta_end: Weight = gin.REQUIRED,
+    t_start: Whole = gin.REQUIRED,
+    t_end: Whole = gin.REQUIRED,
+) -> float:
+    """beta(t) for epoch t = 0, 1, ...: constant, cosine from t_start to t_end, constant."""
+    if t <= t_start:
+        return beta_start
+    if t > t_end:
+        return beta_end
+    phase = math.pi * (t - t_start) / (t_end - t_start)
+    return beta_end - 0.5 * (beta_end - beta_start) * (1 + math.cos(phase))
 
 
 @dataclass

@@ -4,7 +4,6 @@ x (B, 512) -> encoder -> mu, log sigma^2 (B, C) -> z (B, C) -> decoder -> mu_hat
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
-from submission.runtime.kinds import Count, Switch, Text, Weight, Whole, Widths
+from submission.runtime.kinds import Count, Switch, Text, Widths
 
 # A latent whose mean KL is less carries nothing.
 INACTIVE_KL = 0.01
@@ -143,20 +142,3 @@ def elbo_loss(
     kl_per_latent = 0.5 * (mu.square() + log_sigma2.exp() - log_sigma2 - 1).sum(dim=0) / batch
     loss = error + beta / latents * kl_per_latent.sum()
     return loss if average_over_batch else loss * batch, error, kl_per_latent
-
-
-@configurable
-def beta_at_epoch(
-    t: int,
-    beta_start: Weight = gin.REQUIRED,
-    beta_end: Weight = gin.REQUIRED,
-    t_start: Whole = gin.REQUIRED,
-    t_end: Whole = gin.REQUIRED,
-) -> float:
-    """beta(t) for epoch t = 0, 1, ...: constant, cosine from t_start to t_end, constant."""
-    if t <= t_start:
-        return beta_start
-    if t > t_end:
-        return beta_end
-    phase = math.pi * (t - t_start) / (t_end - t_start)
-    return beta_end - 0.5 * (beta_end - beta_start) * (1 + math.cos(phase))

@@ -8,8 +8,8 @@ import gin
 from submission.features.extraction import extract_features
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.latents.groups import refuse_sizes, train_groups
-from submission.latents.training import train_vae
-from submission.latents.vae import VAE, Decoder, Encoder, beta_at_epoch, elbo_loss
+from submission.latents.training import beta_at_epoch, train_vae
+from submission.latents.vae import VAE, Decoder, Encoder, elbo_loss
 from submission.runtime.config import asks_for, load_config
 from submission.runtime.errors import UserError
 

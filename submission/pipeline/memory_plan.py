@@ -39,8 +39,7 @@ BYTES_PER_PIXEL = 740
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
 # Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
-# memory, and what is kept free (device.py). In export: weights, gradients that are left, the copy that
-# is read back.
+# memory, and what is kept free (device.py). In export: weights, gradients, the copy read back.
 TRAINING_COPIES, EXPORT_COPIES = 7, 3
 # Bytes per unit and row of a batch: a layer's product, norm, activation and a gradient.
 BYTES_PER_UNIT = 16

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from submission.latents.training import encode_features, train_vae
-from submission.latents.vae import VAE, beta_at_epoch, elbo_loss
+from submission.latents.training import beta_at_epoch, encode_features, train_vae
+from submission.latents.vae import VAE, elbo_loss
 from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
 
