@@ -11,11 +11,9 @@ from submission.render.vectors import SIZE, smoothstep
 
 
 def few_colours(image: npt.NDArray[np.uint8], colours: int) -> npt.NDArray[np.uint8]:
-    """uint8 (height, width, 3) in the `colours` (2..256) of a palette cut at the median.
-
-    As the makers of MPI3D saved their sample animations: grey noise takes most of the palette and
-    leaves an object two to nine colours, so a cylinder shows edges that it does not have.
-    """
+    """uint8 (height, width, 3) in the `colours` (2..256) of a palette cut at the median, as in the
+    makers' sample animations: grey noise takes most of the palette and leaves an object two to nine
+    colours, so a cylinder shows edges that it does not have."""
     few = Image.fromarray(image).quantize(colours, method=Image.Quantize.MEDIANCUT)
     return np.asarray(few.convert("RGB"))
 
@@ -69,9 +67,8 @@ def splitmix64(x):
 @njit(error_model="numpy")
 def _bell(bits):
     """Sum of two 16 bit numbers, as a variable of mean 0 and standard deviation 1."""
-    total = np.int64(bits & np.uint64(0xFFFF)) + np.int64(
-        (bits >> np.uint64(16)) & np.uint64(0xFFFF)
-    )
+    low, high = bits & np.uint64(0xFFFF), (bits >> np.uint64(16)) & np.uint64(0xFFFF)
+    total = np.int64(low) + np.int64(high)
     return np.float32((total - 65535) * (math.sqrt(6.0) / 65536.0))
 
 
@@ -120,10 +117,6 @@ def develop(p, exposure, key, image):
                 value = max(value * p.gain[k] + p.bias[k], np.float32(0.0))
                 if gamma != np.float32(1.0):
                     value = top * (value / top) ** gamma
-                own = (
-                    _bell(bits >> np.uint64(32))
-                    if k == 0
-                    else _bell(more >> np.uint64(32 * k - 32))
-                )
-                value += common + colour_noise * own
+                own = bits >> np.uint64(32) if k == 0 else more >> np.uint64(32 * k - 32)
+                value += common + colour_noise * _bell(own)
                 image[row, column, k] = np.uint8(min(max(value + half, np.float32(0.0)), top))

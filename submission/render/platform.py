@@ -57,11 +57,8 @@ def _platform_colour(p, walls, origin, d):
         sector = min(int(turn), 2)
         here, there = p.ring_rgb[sector], p.ring_rgb[(sector + 1) % 3]
         mix = smoothstep(1.0 - p.ring_soft, 1.0, turn - sector)
-        colour = (
-            here[0] + mix * (there[0] - here[0]),
-            here[1] + mix * (there[1] - here[1]),
-            here[2] + mix * (there[2] - here[2]),
-        )
+        red, green = here[0] + mix * (there[0] - here[0]), here[1] + mix * (there[1] - here[1])
+        colour = (red, green, here[2] + mix * (there[2] - here[2]))
         shade = 0.5 + 0.5 * shade  # the ring is glossier than the floor
     else:
         colour = vec3(p.table_rgb)
@@ -89,7 +86,6 @@ def cast_platforms(parameters, layers, worker, workers):
                     d = along(d, up, -(row + sy - p.centre[1]) / p.focal)
                     colour = _platform_colour(p, walls, origin, d)
                     red, green, blue = red + colour[0], green + colour[1], blue + colour[2]
-                layers[i, 0, row, column, 0] = red / _PLATFORM_SAMPLES**2
-                layers[i, 0, row, column, 1] = green / _PLATFORM_SAMPLES**2
-                layers[i, 0, row, column, 2] = blue / _PLATFORM_SAMPLES**2
+                for k, total in enumerate((red, green, blue)):
+                    layers[i, 0, row, column, k] = total / _PLATFORM_SAMPLES**2
         blur(layers[i, 0], p.blur, 0, SIZE, 0, SIZE, scratch, layers[i, 1])

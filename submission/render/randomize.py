@@ -18,6 +18,7 @@ from submission.render.raycast import render
 from submission.render.rig import AXIS_VALUES, HEXAGONAL
 from submission.render.scene import factor_sizes, parameters
 
+Numbers = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating[Any]]
 DOMAINS = ("toy", "realistic", "real")  # of the mix; complex objects are never trained on
 
@@ -30,12 +31,10 @@ _mix = splitmix64.py_func  # over whole arrays; neighbouring numbers become unre
 
 
 class Draws:
-    """Random numbers of single images: each follows from (seed, image number, place of the call).
+    """Random numbers of single images: each follows from (seed, image number, place of the call),
+    so that an image is the same in any batch of any process."""
 
-    A batch can therefore be made of any images, by any process, and hold the same images.
-    """
-
-    def __init__(self, seed: int, numbers: npt.NDArray[np.int64]) -> None:
+    def __init__(self, seed: int, numbers: Numbers) -> None:
         start = _mix(np.array([seed], np.uint64))
         self.keys = _mix(numbers.astype(np.uint64) ^ start)
         self.calls = 0
@@ -50,22 +49,19 @@ class Draws:
         return (((bits >> np.uint64(12)) + 0.5) * 2.0**-52).reshape(len(self.keys), *shape)
 
     def normal(self, *shape: int) -> FloatArray:
-        """(n, *shape), standard normal."""
         return np.asarray(ndtri(self.uniform(*shape)))
 
-    def below(self, size: int) -> npt.NDArray[np.int64]:
-        """(n,), whole numbers 0..size-1, equally likely."""
+    def below(self, size: int) -> Numbers:
         return (self.uniform() * size).astype(np.int64)
 
 
 def render_random(
-    seed: int, numbers: npt.NDArray[np.int64], mix: Sequence[float], strength: float, threads: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    seed: int, numbers: Numbers, mix: Sequence[float], strength: float, threads: int
+) -> tuple[npt.NDArray[np.uint8], Numbers]:
     """Images number `numbers` of the endless set `seed`, and their factors.
 
     Args:
-        seed: names the set. numbers: int64 (n,), 0 or more.
-        mix: shares of the toy, realistic and real look.
+        numbers: int64 (n,), 0 or more. mix: shares of the toy, realistic and real look.
         strength: 1 for the ranges below, 0 for the domains' plain looks.
 
     Returns:
@@ -77,12 +73,10 @@ def render_random(
 
 
 def random_parameters(
-    seed: int, numbers: npt.NDArray[np.int64], mix: Sequence[float], strength: float
-) -> tuple[np.ndarray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Records (n,) of rig.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in DOMAINS.
-
-    Arguments as in `render_random`. An image depends on (seed, its number, mix, strength) alone.
-    """
+    seed: int, numbers: Numbers, mix: Sequence[float], strength: float
+) -> tuple[np.ndarray, Numbers, Numbers]:
+    """Records (n,) of rig.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in DOMAINS; each
+    follows from (seed, its number, mix, strength) alone."""
     draws = Draws(seed, numbers)
     factors = np.stack([draws.below(size) for size in factor_sizes("real")], axis=1)
     edges = np.cumsum(np.asarray(mix, np.float64) / np.sum(mix))
@@ -96,134 +90,115 @@ def random_parameters(
         for name in _GEOMETRY:
             columns[name][borrowed == i] = other[name][borrowed == i]
     variation = _Variation(columns, factors, domain == 0, draws, strength)
-    # Each place of a draw decides its numbers: the order must stay.
-    variation.camera()
-    variation.platform()
-    variation.arm()
-    variation.object()
-    variation.light()
-    variation.response()
+    # Each place of a draw decides its numbers: the order must stay, here and in what they call.
+    for vary in ("camera", "platform", "arm", "object", "light", "response"):
+        getattr(variation, vary)()
     return columns, factors, domain
 
 
 class _Variation:
-    """Varies records `p` (n,) of PARAMETERS in place, part by part.
+    """Varies records `p` (n,) of PARAMETERS in place, part by part, one column after the other.
 
     Deviations are standard deviations: angles in degrees, colours in grey levels, lengths in radii
     of the platform. `toy` says which records show that look.
     """
 
     def __init__(
-        self,
-        p: np.ndarray,
-        factors: npt.NDArray[np.int64],
-        toy: npt.NDArray[np.bool_],
-        draws: Draws,
-        strength: float,
+        self, p: np.ndarray, factors: Numbers, toy: np.ndarray, draws: Draws, strength: float
     ) -> None:
         self.p, self.factors, self.toy, self.draws, self.strength = p, factors, toy, draws, strength
         # A quarter of the images have a much less certain pillar: the axes hang on it.
         self.wild = 1 + 1.5 * (draws.uniform() < 0.25)
         self.lit = np.where(toy, 0.0, 1.0)  # toy has no uneven light
 
-    def add(self, name: str, deviation: float | FloatArray) -> None:
+    def add(self, **deviations: float | FloatArray) -> None:
         """Adds normal numbers."""
-        shape = self.p[name].shape[1:]
-        self.p[name] += (deviation * (self.strength * self.draws.normal(*shape)).T).T
+        for name, deviation in deviations.items():
+            shape = self.p[name].shape[1:]
+            self.p[name] += (deviation * (self.strength * self.draws.normal(*shape)).T).T
 
-    def add_some(self, name: str, deviation: float | FloatArray) -> None:
+    def add_some(self, **deviations: float | FloatArray) -> None:
         """Adds the magnitudes of normal numbers."""
-        self.p[name] += deviation * self.strength * np.abs(self.draws.normal())
+        for name, deviation in deviations.items():
+            self.p[name] += deviation * self.strength * np.abs(self.draws.normal())
 
-    def turn(self, name: str, degrees: float) -> None:
-        self.add(name, np.radians(degrees))
+    def turn(self, **degrees: float) -> None:
+        self.add(**{name: np.radians(deviation) for name, deviation in degrees.items()})
 
-    def times(self, name: str, deviation: float, each: float = 0.0) -> None:
+    def times(self, *, each: float = 0.0, **deviations: float) -> None:
         """Scales by exp of normal numbers: one for the whole column and one for each element."""
         p, draws = self.p, self.draws
-        shape = p[name].shape[1:]
-        p[name] = (p[name].T * np.exp(self.strength * deviation * draws.normal())).T
-        if each:
-            p[name] *= np.exp(self.strength * each * draws.normal(*shape))
+        for name, deviation in deviations.items():
+            p[name] = (p[name].T * np.exp(self.strength * deviation * draws.normal())).T
+            if each:
+                p[name] *= np.exp(self.strength * each * draws.normal(*p[name].shape[1:]))
 
     def resize(self, name: str, deviations: FloatArray, least: Sequence[float]) -> None:
         """Adds normal numbers to three sizes, which stay at least so large."""
         self.p[name] += deviations * self.strength * self.draws.normal(3)
         self.p[name] = np.maximum(self.p[name], least)
 
-    def within(self, name: str, low: float, high: float = np.inf) -> None:
-        self.p[name] = np.clip(self.p[name], low, high)
+    def within(self, **ranges: tuple[float, float]) -> None:
+        for name, (low, high) in ranges.items():
+            self.p[name] = np.clip(self.p[name], low, high)
 
     def camera(self) -> None:
         p = self.p
         azimuth = np.radians(1.3) * self.strength * self.draws.normal()
-        self.add("camera", 0.015)
+        self.add(camera=0.015)
         x, y = p["camera"][:, 0].copy(), p["camera"][:, 1].copy()
         p["camera"][:, 0] = x * np.cos(azimuth) - y * np.sin(azimuth)
         p["camera"][:, 1] = x * np.sin(azimuth) + y * np.cos(azimuth)
         p["yaw"] -= azimuth
-        self.turn("yaw", 0.5)
-        self.turn("pitch", 0.4)
-        self.turn("roll", 0.7)
+        self.turn(yaw=0.5, pitch=0.4, roll=0.7)
         p["focal"] *= 1 + 0.015 * self.strength * self.draws.normal()
-        self.add("centre", 0.6)
+        self.add(centre=0.6)
 
     def platform(self) -> None:
         p, toy, lit = self.p, self.toy, self.lit
-        self.add("ring_inner", 0.008)
-        self.turn("ring_turn", 6.0)
-        self.add_some("ring_soft", 0.15)
-        self.times("ring_rgb", 0.10, each=0.06)
-        self.times("floor_rgb", 0.12, each=0.04)
-        self.times("table_rgb", 0.25)
-        self.times("wall_rgb", 0.3)
-        self.times("foot_rgb", 0.25)
-        self.times("foot_ring_rgb", 0.35)
+        self.add(ring_inner=0.008)
+        self.turn(ring_turn=6.0)
+        self.add_some(ring_soft=0.15)
+        self.times(ring_rgb=0.10, each=0.06)
+        self.times(floor_rgb=0.12, each=0.04)
+        self.times(table_rgb=0.25, wall_rgb=0.3, foot_rgb=0.25, foot_ring_rgb=0.35)
         # Toy is flat grey all over, without a horizon: floor, table and walls vary as one.
-        p["table_rgb"][toy] = p["floor_rgb"][toy]
-        p["wall_rgb"][toy] = p["floor_rgb"][toy]
-        self.add("floor_gradient", 0.1 * lit)
-        self.add_some("floor_falloff", 0.05 * lit)
+        p["table_rgb"][toy] = p["wall_rgb"][toy] = p["floor_rgb"][toy]
+        self.add(floor_gradient=0.1 * lit)
+        self.add_some(floor_falloff=0.05 * lit)
         p["foot_shadow"][:, 0] += 0.1 * lit * self.strength * np.abs(self.draws.normal())
         p["foot_shadow"][:, 1] *= np.exp(0.2 * self.strength * self.draws.normal())
-        self.add("foot_ring", 0.006)
-        self.add("wall_distance", 0.02)
-        self.turn("wall_turn", 3.0)
-        self.add("wall_gradient", 0.4 * lit)
-        self.times("wall_spot", 0.4)
-        self.add("seam", 0.2 * lit)
-        self.within("seam", 0.0, 1.0)
-        self.add_some("seam_width", 0.03)
+        self.add(foot_ring=0.006, wall_distance=0.02)
+        self.turn(wall_turn=3.0)
+        self.add(wall_gradient=0.4 * lit)
+        self.times(wall_spot=0.4)
+        self.add(seam=0.2 * lit)
+        self.add_some(seam_width=0.03)
+        self.within(seam=(0.0, 1.0))
 
     def arm(self) -> None:
         p, draws, wild = self.p, self.draws, self.wild
-        middle = (AXIS_VALUES - 1) / 2
         for name, index in (("tilt", self.factors[:, 5]), ("pan", self.factors[:, 6])):
             step = np.radians(4.6) * 0.01 * self.strength * draws.normal()
-            p[name] += step * (index - middle)
-            self.turn(name, 0.6)
-        self.add("shoulder_height", 0.006)
-        self.add("shoulder_offset", 0.006)
-        self.add("arm_length", 0.012)
-        self.add("rod_radius", 0.001)
-        self.times("rod_rgb", 0.35)
+            p[name] += step * (index - (AXIS_VALUES - 1) / 2)
+            self.turn(**{name: 0.6})
+        self.add(shoulder_height=0.006, shoulder_offset=0.006, arm_length=0.012, rod_radius=0.001)
+        self.times(rod_rgb=0.35)
         self.resize("bracket", np.array([0.003, 0.012, 0.025]), [0.006, 0.0, 0.0])
-        self.times("bracket_rgb", 0.4, each=0.06)
+        self.times(bracket_rgb=0.4, each=0.06)
         self.resize("plate", np.array([0.003, 0.003, 0.008]) * wild[:, None], [0.008, 0.02, 0.2])
-        self.add("plate_offset", 0.004 * wild)
-        self.times("plate_rgb", 0.25)
+        self.add(plate_offset=0.004 * wild)
+        self.times(plate_rgb=0.25)
         contrast = np.where(self.toy, 0.12, 0.45) * np.exp(0.4 * draws.normal())
         patches = 0.5 * self.strength * contrast[:, None, None] * draws.normal(8, 2)
         p["plate_texture"] *= np.exp(patches)
-        self.add("head_radius", 0.003 * wild)
-        self.within("head_radius", 0.012)
-        self.add("head_rise", 0.007 * wild)
-        self.add("head_reach", 0.15 * wild)
-        self.times("head_brightness", 0.4)
+        self.add(head_radius=0.003 * wild, head_rise=0.007 * wild, head_reach=0.15 * wild)
+        self.within(head_radius=(0.012, np.inf))
+        self.times(head_brightness=0.4)
         sizes = np.array([0.004, 0.005, 0.006]) * wild[:, None]
         self.resize("foot_block", sizes, [0.004, 0.006, 0.008])
-        self.add("foot_block_offset", 0.004 * wild)
-        self.times("foot_block_rgb", 0.4, each=0.1)
+        self.add(foot_block_offset=0.004 * wild)
+        self.times(foot_block_rgb=0.4, each=0.1)
 
     def object(self) -> None:
         """Small objects are .70 of large ones, far outside what is drawn here."""
@@ -231,43 +206,34 @@ class _Variation:
         size = 1 + 0.04 * strength * draws.normal()
         p["radius"] *= size * (1 + 0.04 * strength * draws.normal())
         p["half_height"] *= size * (1 + 0.05 * strength * draws.normal())
-        self.turn("object_roll", 4.0)
+        self.turn(object_roll=4.0)
         sixth = np.radians(60) * strength * draws.uniform()  # how a hexagon is turned is not known
         p["object_roll"] += np.where(self.factors[:, 1] == HEXAGONAL, sixth, 0.0)
-        self.times("object_rgb", 0.15, each=0.15)
-        self.add("object_rgb", 4.0)
-        self.within("object_rgb", 0.0, 306.0)
-        self.times("inside_rgb", 0.2)
+        self.times(object_rgb=0.15, each=0.15)
+        self.add(object_rgb=4.0)
+        self.within(object_rgb=(0.0, 306.0))
+        self.times(inside_rgb=0.2)
 
     def light(self) -> None:
         p, draws, strength = self.p, self.draws, self.strength
         p["light"][:, :2] += 0.5 * strength * draws.normal(2)
-        self.add("ambient", 0.08)
-        self.within("ambient", 0.15, 0.8)
-        self.add("sky", 0.1)
-        self.within("sky", -0.3, 1.0)
-        self.add("diffuse", 0.12)
-        self.within("diffuse", 0.2, 1.2)
-        self.times("specular", 0.8)
-        self.add_some("specular", 10.0 * self.lit)  # real's own is none
+        self.add(ambient=0.08, sky=0.1, diffuse=0.12)
+        self.within(ambient=(0.15, 0.8), sky=(-0.3, 1.0), diffuse=(0.2, 1.2))
+        self.times(specular=0.8)
+        self.add_some(specular=10.0 * self.lit)  # real's own is none
         any_gloss = np.exp(np.log(4) + np.log(10) * draws.uniform())  # 4..40
         p["shininess"] = p["shininess"] ** (1 - strength) * any_gloss**strength
-        self.add("shadow", 0.1 * self.lit)
-        self.within("shadow", 0.0, 0.6)
-        self.add("shadow_soft", 0.2)
-        self.within("shadow_soft", 0.1, 0.95)
+        self.add(shadow=0.1 * self.lit, shadow_soft=0.2)
+        self.within(shadow=(0.0, 0.6), shadow_soft=(0.1, 0.95))
 
     def response(self) -> None:
         """The camera's colour response and noise."""
         p, draws, strength = self.p, self.draws, self.strength
-        self.add_some("vignette", 0.05 * self.lit)
-        self.add("saturation", 0.25)
-        self.times("gain", 0.10, each=0.06)
-        self.add("bias", 3.8)
-        self.times("gamma", 0.12)
-        self.times("blur", 0.4)
-        self.times("noise", 0.6)
-        self.times("colour_noise", 0.6)
+        self.add_some(vignette=0.05 * self.lit)
+        self.add(saturation=0.25)
+        self.times(gain=0.10, each=0.06)
+        self.add(bias=3.8)
+        self.times(gamma=0.12, blur=0.4, noise=0.6, colour_noise=0.6)
         patches = np.where(self.toy, 0.008, 0.04) * np.exp(0.5 * draws.normal())
         p["patch_noise"] = np.maximum(p["patch_noise"], strength * patches)
         # Few colours, as the palettes of published animations have: half the images. The palette of

@@ -1,55 +1,39 @@
 """A ray caster for the MPI3D rig, compiled by numba: records of `rig.PARAMETERS` to images.
 
-An image is put together from two layers. The empty platform (floor, ring, walls) is cast once
-for all images of a call that share its columns; shadow, arm and object are cast for each image
-into a depth buffer of 3 x 3 samples a pixel, each solid only within its own box on the screen.
-Blur, colour response and noise follow. Every image is computed by itself and draws its noise
-from a hash of its own key, so its bytes depend neither on the number of threads nor on the images
-that are rendered with it.
+The empty platform (floor, ring, walls) is cast once for all images of a call that share its
+columns; shadow, arm and object are cast for each image into a depth buffer of 3 x 3 samples a
+pixel, each solid only within its own box on the screen. Blur, colour response and noise follow. An
+image draws its noise from a hash of its own key: neither threads nor other images change its bytes.
 """
 
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from submission.render import camera, solids
+from submission.render import camera, solids, vectors
 from submission.render.platform import cast_platforms
 from submission.render.rig import BACKGROUND_COLUMNS, COLUMNS, PARAMETERS
-from submission.render.vectors import (
-    FAR,
-    SIZE,
-    UP,
-    ZERO,
-    along,
-    camera_axes,
-    cross,
-    dot,
-    project,
-    smoothstep,
-    unit,
-    vec3,
-)
+from submission.render.vectors import FAR, SIZE, UP, ZERO, along, cross, dot, unit, vec3
 
 _SAMPLES = 3  # of the arm and the object, along each side of a pixel
 _FINE = SIZE * _SAMPLES
 _BLOCK = 1024  # images a call of the compiled code, to bound the memory of the platform layers
 # The records in float64: one type throughout keeps the compiled code small.
+Numbers = npt.NDArray[np.int64]
 _WIDE = np.dtype([(name, "f8", PARAMETERS[name].shape) for name in COLUMNS])
 
 
 def render(
     parameters: np.ndarray, keys: npt.NDArray[np.uint64], threads: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Render one image a record.
+    """Images uint8 (n, 64, 64, 3), 0..255, of records (n,) of dtype rig.PARAMETERS.
 
-    `parameters` (n,) of dtype rig.PARAMETERS, `keys` uint64 (n,): the noise of an image is a
-    function of its key alone. `threads` defaults to the number of processors. Returns uint8
-    (n, 64, 64, 3), 0..255.
+    `keys` uint64 (n,) decide the noise. `threads` defaults to the number of processors.
     """
     images = np.empty((len(parameters), SIZE, SIZE, 3), np.uint8)
     workers = threads or os.cpu_count() or 1
@@ -66,31 +50,24 @@ def render(
     return images
 
 
-def _share(
-    pool: ThreadPoolExecutor, workers: int, work: Callable[..., None], *args: object
-) -> None:
+def _share(pool: Executor, workers: int, work: Callable[..., None], *args: object) -> None:
     """Run work(*args, k, workers) for every k < workers; it takes every workers-th image."""
     for done in [pool.submit(work, *args, k, workers) for k in range(workers)]:
         done.result()
 
 
-def _distinct_platforms(
-    parameters: np.ndarray,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _distinct_platforms(parameters: np.ndarray) -> tuple[Numbers, Numbers]:
     """Records that differ in the empty platform: first of each kind, and each record's kind."""
     columns = [parameters[name].reshape(len(parameters), -1) for name in BACKGROUND_COLUMNS]
     rows = np.concatenate(columns, axis=1)
     packed = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
-    _, first, layer_of = np.unique(packed, return_index=True, return_inverse=True)
-    return first, layer_of.reshape(-1)
+    return np.unique(packed, return_index=True, return_inverse=True)[1:]
 
 
 @njit(error_model="numpy")
 def _draw(solid, p, view, sun, depth, paint, box):
     """Cast one solid into the depth buffer (192, 192) and its colours (192, 192, 3).
-
-    `box` holds the first and last (excluded) row and column, in pixels, of all that was drawn.
-    """
+    `box`: first and last (excluded) row and column, in pixels, of all that was drawn."""
     origin, right, up, forward = view
     kind, gloss = int(solid.kind), solid.gloss > 0.0
     centre, extents, extra = vec3(solid.centre), vec3(solid.extents), vec3(solid.extra)
@@ -101,7 +78,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
         point = along(centre, x_axis, extents[0] * (1.0 - 2.0 * (corner & 1)))
         point = along(point, y_axis, extents[1] * (1.0 - (corner & 2)))
         point = along(point, z_axis, extents[2] * (1.0 - 0.5 * (corner & 4)))
-        x, y, _ = project(p, view, point)
+        x, y, _ = vectors.project(p, view, point)
         low_x, high_x = min(low_x, x), max(high_x, x)
         low_y, high_y = min(low_y, y), max(high_y, y)
     top, bottom = max(int(low_y * _SAMPLES), 0), min(int(high_y * _SAMPLES) + 1, _FINE)
@@ -156,7 +133,7 @@ def _cast_shadow(p, view, sun, centre, size, sharp, box):
     reach = size * (0.8 + p.shadow_soft)
     middle = along(centre, sun, -centre[2] / sun[2])
     low_x, high_x, low_y, high_y = 0.0, float(SIZE), 0.0, float(SIZE)
-    x, y, ahead = project(p, view, middle)
+    x, y, ahead = vectors.project(p, view, middle)
     if ahead > 2.0 * reach / sun[2]:
         span = p.focal * reach / sun[2] / (ahead - reach / sun[2])
         low_x, high_x, low_y, high_y = x - span, x + span, y - span, y + span
@@ -177,9 +154,8 @@ def _cast_shadow(p, view, sun, centre, size, sharp, box):
                 continue
             away = along(centre, point, -1.0)
             off = along(away, sun, -dot(away, sun))
-            dark = 1.0 - smoothstep(
-                0.8 * size * (1.0 - p.shadow_soft), reach, math.sqrt(dot(off, off))
-            )
+            distance = math.sqrt(dot(off, off))
+            dark = 1.0 - vectors.smoothstep(0.8 * size * (1.0 - p.shadow_soft), reach, distance)
             for k in range(3):
                 sharp[row, column, k] *= np.float32(1.0 - p.shadow * dark)
 
@@ -209,7 +185,7 @@ def _resolve(depth, paint, box, sharp):
 
 @njit(error_model="numpy")
 def _render_image(p, layer, key, parts, depth, paint, sharp, scratch, blurred, image):
-    view = camera_axes(p)
+    view = vectors.camera_axes(p)
     sun = unit(vec3(p.light))
     u = (math.sin(p.pan), math.cos(p.pan), 0.0)
     w = (math.cos(p.pan), -math.sin(p.pan), 0.0)

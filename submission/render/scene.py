@@ -11,15 +11,12 @@ import numpy.typing as npt
 from submission.render.rig import AXIS_VALUES, COLUMNS, DOMAINS, PARAMETERS, SOLIDS
 from submission.runtime.errors import UserError
 
-
-class Rig(SimpleNamespace):
-    """One domain's numbers, under the names that rigs.toml explains."""
+Rig = SimpleNamespace  # one domain's numbers, under the names that rigs.toml explains
 
 
 def _rigs() -> dict[str, Rig]:
-    read: dict[str, dict[str, Any]] = tomllib.loads(
-        (Path(__file__).parent / "rigs.toml").read_text(encoding="utf-8")
-    )
+    text = Path(__file__).with_name("rigs.toml").read_text(encoding="utf-8")
+    read: dict[str, dict[str, Any]] = tomllib.loads(text)
     rigs = {}
     for domain in DOMAINS:
         own = read[domain]
@@ -46,26 +43,17 @@ def factor_sizes(domain: str, axis_steps: int = AXIS_VALUES) -> tuple[int, ...]:
 
 
 def axis_indices(axis_steps: int) -> npt.NDArray[np.int64]:
-    """Which of the 40 values of an axis a grid of `axis_steps` values keeps, int64 (axis_steps,).
-
-    They are spread evenly from 0 to 39 and rounded to whole indices, so that a thinned set holds
-    a subset of the full set's images. UserError outside 2..40.
-    """
+    """Which of the 40 values of an axis a grid of `axis_steps` values keeps, int64 (axis_steps,):
+    evenly from 0 to 39, so a thinned set is a subset of the full one. UserError outside 2..40."""
     if not 2 <= axis_steps <= AXIS_VALUES:
-        raise UserError(
-            f"--axis-steps {axis_steps} is outside 2..{AXIS_VALUES}: choose how many of the "
-            f"{AXIS_VALUES} values of each axis to keep."
-        )
+        remedy = f"choose how many of the {AXIS_VALUES} values of each axis to keep."
+        raise UserError(f"--axis-steps {axis_steps} is outside 2..{AXIS_VALUES}: {remedy}")
     return np.rint(np.linspace(0, AXIS_VALUES - 1, axis_steps)).astype(np.int64)
 
 
 def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = None) -> np.ndarray:
-    """What the images of these factors depend on, before any randomisation.
-
-    `factors` is int (n, 7) in the order of FACTOR_NAMES, with the axes as indices 0..39. Returns
-    a structured array (n,) of dtype PARAMETERS; its `.view(np.float32).reshape(n, -1)` is a plain
-    float32 matrix. `rig` replaces the domain's own numbers.
-    """
+    """Records (n,) of PARAMETERS for factors int (n, 7) in the order of FACTOR_NAMES, the axes as
+    indices 0..39. `rig` replaces the domain's own numbers."""
     rig = rig or rig_of(domain)
     colour, shape, size, height, background, tilt, pan = factors.T
     columns = np.zeros(len(factors), PARAMETERS)
@@ -87,10 +75,8 @@ def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = No
     shapes = np.asarray(rig.shapes)[shape]
     correction = np.broadcast_to(np.asarray(rig.object_scale), (3,))[height]
     scale = np.where(size == 1, 1.0, rig.small) * correction
-    columns["shape"] = shapes[:, 0]
-    columns["radius"] = shapes[:, 1] * scale
-    columns["half_height"] = shapes[:, 2] * scale
-    columns["object_roll"] = np.radians(shapes[:, 3])
+    columns["shape"], columns["object_roll"] = shapes[:, 0], np.radians(shapes[:, 3])
+    columns["radius"], columns["half_height"] = shapes[:, 1] * scale, shapes[:, 2] * scale
     columns["arm_length"] += shapes[:, 4] * scale
     columns["object_rgb"] = np.asarray(rig.colours)[colour]
     # The factor's colour lies at the far side; clockwise from it come the others as fixed on

@@ -15,13 +15,9 @@ from submission.render.vectors import FAR, UP, ZERO, along, cross, dot, unit, ve
 _BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
 SOLID = np.dtype(
     [
-        ("kind", "f8"),
-        ("centre", "f8", 3),
-        ("axes", "f8", (3, 3)),
-        ("extents", "f8", 3),
+        *(("kind", "f8"), ("centre", "f8", 3), ("axes", "f8", (3, 3)), ("extents", "f8", 3)),
         ("extra", "f8", 3),  # sides and taper of _hit_sides, or profile of _hit_revolution
-        ("rgb", "f8", 3),
-        ("inside_rgb", "f8", 3),  # of a cup's inside, a ball's seam
+        *(("rgb", "f8", 3), ("inside_rgb", "f8", 3)),  # of a cup's inside, a ball's seam
         ("gloss", "f8"),
     ]
 )
@@ -54,13 +50,11 @@ _SIN = np.sin(np.arange(6) * np.pi / 3.0)
 @njit(error_model="numpy")
 def _hit_sides(o, d, sides, apothem, half_height, taper):
     """A prism of 4 or 6 sides, or (taper = apothem / height) a pyramid with its apex at +z."""
-    near, far = (-half_height - o[2]), (half_height - o[2])
     slope = d[2] if abs(d[2]) > 1e-9 else 1e-9
-    near, far = near / slope, far / slope
+    near, far = (-half_height - o[2]) / slope, (half_height - o[2]) / slope
     normal = (0.0, 0.0, -1.0)
     if near > far:
-        near, far = far, near
-        normal = (0.0, 0.0, 1.0)
+        near, far, normal = far, near, (0.0, 0.0, 1.0)
     length = math.sqrt(1.0 + taper * taper)
     for i in range(sides):
         if sides == 6:
@@ -149,13 +143,12 @@ def _hit_capsule(o, d, radius, reach):
 
 @njit(error_model="numpy")
 def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss):
-    """Write one solid into the next free record of `solids` (its kind is negative)."""
+    """Fill the next free record of `solids` (its kind is negative)."""
     n = 0
     while solids[n].kind >= 0.0:
         n += 1
     solid = solids[n]
-    solid.kind = kind
-    solid.gloss = gloss
+    solid.kind, solid.gloss = kind, gloss
     for i in range(3):
         solid.centre[i] = centre[i]
         solid.extents[i] = extents[i]
@@ -170,18 +163,10 @@ def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss
 def _add_rod(solids, start, end, radius, across, colour, gloss):
     """A capsule between two points; `across` is any unit vector square to its axis."""
     span = along(end, start, -1.0)
-    axis = unit(span)
-    _add_solid(
-        solids,
-        _CAPSULE,
-        along(start, span, 0.5),
-        (across, cross(axis, across), axis),
-        (radius, radius, 0.5 * math.sqrt(dot(span, span)) + radius),
-        ZERO,
-        colour,
-        colour,
-        gloss,
-    )
+    axis, centre = unit(span), along(start, span, 0.5)
+    axes = (across, cross(axis, across), axis)
+    extents = (radius, radius, 0.5 * math.sqrt(dot(span, span)) + radius)
+    _add_solid(solids, _CAPSULE, centre, axes, extents, ZERO, colour, colour, gloss)
 
 
 @njit(error_model="numpy")

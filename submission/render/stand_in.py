@@ -5,7 +5,6 @@ A stand-in only resembles MPI3D: no score computed on it is a score on MPI3D.
 """
 
 import contextlib
-import io
 import shutil
 import zipfile
 from pathlib import Path
@@ -21,7 +20,6 @@ from submission.runtime.errors import UserError
 from submission.runtime.files import locked, replacing
 from submission.runtime.progress import progress_bar
 
-IMAGE_BYTES = SIZE * SIZE * 3
 STAND_IN_NOTE = (
     "This file is a rendered stand-in made by this project's ray caster; it is not MPI3D, "
     "and results on it are not results on MPI3D."
@@ -32,17 +30,12 @@ _CHUNK = 4096  # images rendered and written at a time: 50 MB
 def render_images(
     domain: str, factors: npt.NDArray[np.int64], seed: int = 0, threads: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Render the images of the given factors.
+    """Images uint8 (n, 64, 64, 3), 0..255, of factors (n, 7) in the order of rig.FACTOR_NAMES.
 
-    `factors` is int (n, 7) in the order of rig.FACTOR_NAMES (column 5 tilt, column 6 pan), the
-    axes as indices 0..39 of the full grid. Returns uint8 (n, 64, 64, 3), 0..255. The noise of an
-    image depends on domain, seed and its own factors, on nothing else. UserError for an unknown
-    domain or a seed out of range, ValueError for factors out of range.
+    The axes are indices 0..39 of the full grid. The noise of an image depends on domain, seed and
+    its own factors alone. UserError: an unknown domain. ValueError: factors out of range.
     """
-    sizes = factor_sizes(domain)
-    _refuse_seed(seed)
-    factors = np.asarray(factors, np.int64)
-    index = np.ravel_multi_index(tuple(factors.T), sizes).astype(np.uint64)
+    index = np.ravel_multi_index(tuple(factors.T), factor_sizes(domain)).astype(np.uint64)
     stream = seed * len(DOMAINS) + DOMAINS.index(domain)
     keys = index + np.uint64(stream * 0x9E3779B97F4A7C15 % 2**64)
     return render(parameters(domain, factors), keys, threads)
@@ -55,54 +48,42 @@ def write_stand_in(
 
     Members: `images` uint8 (n, 64, 64, 3) in C order over the factors, the last one fastest, as
     in the official files; and, which those lack, `factor_sizes` int64 (7,), `stand_in` (a
-    sentence that says what the file is), `domain`, `seed` and `axis_steps`. `axis_steps` thins
-    both axes (see scene.axis_indices); 40 is the full set. Equal arguments give equal bytes,
-    whatever `threads` is. Nothing appears under the final name until the file is whole.
+    sentence that says what the file is), `domain`, `seed` and `axis_steps` (see axis_indices).
+    Equal arguments give equal bytes, whatever `threads` is.
 
-    UserError for an unknown domain, a bad `axis_steps` or `seed`, a folder that cannot be
-    written, too little room on the disk, another run that is writing the file, or a file in the
-    way that is not itself a stand-in.
+    UserError: an unknown domain, a bad `axis_steps` or `seed`, a folder that cannot be written, too
+    little room, another run that is writing the file, or a file in the way that is no stand-in.
     """
-    sizes = factor_sizes(domain, axis_steps)
-    _refuse_seed(seed)
-    axis = axis_indices(axis_steps)
+    factor_sizes(domain), axis_indices(axis_steps)  # raise the first two
+    if not 0 <= seed < 2**32:
+        raise UserError(f"Seed {seed} is out of range: choose one of 0 to {2**32 - 1}.")
     name = DATASET_NAMES[domain]
     path = out / name / f"{name}.npz"
     _refuse_foreign(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            _write_archive(path, domain, sizes, axis, seed, threads)
+            _write_archive(path, domain, axis_steps, seed, threads)
     except OSError as error:
-        raise UserError(
-            f"Cannot write the stand-in {path} ({error.strerror or error}): choose a folder with "
-            "--out that can be written."
-        ) from error
+        what = f"Cannot write the stand-in {path} ({error.strerror or error})"
+        raise UserError(f"{what}: choose a folder with --out that can be written.") from error
     return path
 
 
-def _write_archive(
-    path: Path,
-    domain: str,
-    sizes: tuple[int, ...],
-    axis: npt.NDArray[np.int64],
-    seed: int,
-    threads: int | None,
-) -> None:
+def _write_archive(path: Path, domain: str, steps: int, seed: int, threads: int | None) -> None:
+    sizes, axis = factor_sizes(domain, steps), axis_indices(steps)
     images = int(np.prod(sizes))
+    numbers = {"seed": seed, "axis_steps": steps, "factor_sizes": sizes}
     with replacing(path) as file:
         # Only now: what a killed run left has been emptied.
-        _require_room(path.parent, images * IMAGE_BYTES)
+        _require_room(path.parent, images * SIZE * SIZE * 3)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            numbers = {"seed": seed, "axis_steps": len(axis), "factor_sizes": sizes}
             for name, value in {"stand_in": STAND_IN_NOTE, "domain": domain, **numbers}.items():
-                _write_member(archive, name, np.array(value))
-            with (
-                archive.open(_entry("images"), "w", force_zip64=True) as member,
-                progress_bar(total=images, unit=" images", desc="rendering") as bar,
-            ):
-                shape = (images, SIZE, SIZE, 3)
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                with archive.open(_entry(name), "w") as member:
+                    np.lib.format.write_array(member, np.array(value), allow_pickle=False)
+            bar = progress_bar(total=images, unit=" images", desc="rendering")
+            with archive.open(_entry("images"), "w", force_zip64=True) as member, bar:
+                header = dict(descr="|u1", fortran_order=False, shape=(images, SIZE, SIZE, 3))
                 np.lib.format.write_array_header_1_0(member, header)
                 for start in range(0, images, _CHUNK):
                     flat = np.arange(start, min(start + _CHUNK, images))
@@ -116,17 +97,6 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # equal bytes each time
 
 
-def _write_member(archive: zipfile.ZipFile, name: str, value: npt.NDArray[np.generic]) -> None:
-    content = io.BytesIO()
-    np.lib.format.write_array(content, value, allow_pickle=False)
-    archive.writestr(_entry(name), content.getvalue())
-
-
-def _refuse_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"Seed {seed} is out of range: choose one of 0 to {2**32 - 1}.")
-
-
 def _refuse_foreign(path: Path) -> None:
     """UserError if something other than a stand-in lies at the path: it may be the real MPI3D."""
     if not path.exists():
@@ -134,18 +104,16 @@ def _refuse_foreign(path: Path) -> None:
     with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
         if "stand_in.npy" in archive.namelist():
             return
-    raise UserError(
-        f"{path} exists and is not a stand-in (it may be your MPI3D download): choose another "
-        "folder with --out, or move that file away."
-    )
+    what = f"{path} exists and is not a stand-in (it may be your MPI3D download)"
+    raise UserError(f"{what}: choose another folder with --out, or move that file away.")
 
 
 def _require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
+        room = f"needs {needed / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free"
         raise UserError(
-            f"The stand-in needs {needed / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free: "
-            "choose another folder with --out or fewer --axis-steps."
+            f"The stand-in {room}: choose another folder with --out or fewer --axis-steps."
         )
 
 
@@ -153,29 +121,21 @@ def write_samples(path: Path) -> None:
     """Write a PNG sheet of rendered samples: one row a domain, magnified twice."""
     from matplotlib import image
 
-    # Columns: colour, size, height, background, tilt, pan; the shape follows the column.
-    looks = np.array(
-        [
-            [0, 1, 1, 0, 19, 10],
-            [1, 1, 1, 1, 8, 20],
-            [2, 1, 1, 2, 28, 0],
-            [3, 1, 0, 0, 14, 30],
-            [4, 1, 2, 1, 25, 35],
-            [5, 1, 1, 0, 33, 8],
-        ]
-    )
+    looks = np.zeros((6, 7), np.int64)  # one a column of the sheet; shape and colour follow it
+    looks[:, 0] = looks[:, 1] = range(6)
+    looks[:, 2] = 1
+    looks[:, 3] = [1, 1, 1, 0, 2, 1]
+    looks[:, 4] = [0, 1, 2, 0, 1, 0]
+    looks[:, 5] = [19, 8, 28, 14, 25, 33]
+    looks[:, 6] = [10, 20, 0, 30, 35, 8]
     rows = []
     for domain in DOMAINS:
-        sizes = np.array(factor_sizes(domain))
-        factors = np.insert(looks, 1, np.arange(len(looks)), axis=1) % sizes
-        rows.append(np.concatenate(list(render_images(domain, factors)), axis=1))
+        rows.append(np.hstack([*render_images(domain, looks % factor_sizes(domain))]))
     sheet = np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             image.imsave(file, sheet, format="png")
     except OSError as error:
-        raise UserError(
-            f"Cannot write the samples {path} ({error.strerror or error}): choose another file "
-            "with --picture."
-        ) from error
+        what = f"Cannot write the samples {path} ({error.strerror or error})"
+        raise UserError(f"{what}: choose another file with --picture.") from error
