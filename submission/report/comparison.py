@@ -68,9 +68,8 @@ def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
     found = []
     if any(run.scores["data"] != runs[0].scores["data"] for run in runs):
         found.append("they were measured on different data")
-    if any(
-        run.scores["scores"]["settings"] != runs[0].scores["scores"]["settings"] for run in runs
-    ):
+    settings = [run.scores["scores"]["settings"] for run in runs]
+    if any(each != settings[0] for each in settings):
         found.append("their metric settings differ")
     for side in (these, baselines):
         names = " and ".join(run.name for run in side)
@@ -87,14 +86,9 @@ def changes(these: Sequence[Run], baselines: Sequence[Run], seeds: bool = True) 
     new, old = (_made_of(side[0]) for side in (these, baselines))
     if not seeds or len(these) > 1 or len(baselines) > 1:
         new, old = ({pair for pair in side if pair[0] != "train_vae.seed"} for side in (new, old))
-    keys = sorted({key for key, _ in new ^ old})
-    return [
-        f"{sign} {key} = {value}"
-        for name in keys
-        for sign, side in (("-", old - new), ("+", new - old))
-        for key, value in sorted(side)
-        if key == name
-    ]
+    sides = enumerate((old - new, new - old))
+    lines = sorted((key, is_new, value) for is_new, side in sides for key, value in side)
+    return [f"{'-+'[is_new]} {key} = {value}" for key, is_new, value in lines]
 
 
 def _made_of(run: Run) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,30 +83,24 @@ class Evaluation:
         """Runs a command, its output to the log; returns its exit code."""
         self.log.write(f"\n$ {' '.join(command)}\n".encode())
         self.log.flush()
-        options |= {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
-        return subprocess.run(command, check=False, **options).returncode
+        return subprocess.run(command, check=False, **self.streams(), **options).returncode
+
+    def streams(self) -> dict[str, Any]:
+        return {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
 
 
 def engine_answers() -> bool:
-    """Whether a Docker engine answers here."""
-    if shutil.which("docker") is None:
-        return False
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    return shutil.which("docker") is not None and _docker("info").returncode == 0
 
 
 def challenge_environment(
     evaluation: Evaluation, data: str, output: str, redis: str, port: int
 ) -> dict[str, str]:
     """What the server sets. `data` and `output` are folders as the submission sees them."""
-    return {
-        "AICROWD_IS_GRADING": "True",
-        "AICROWD_DATASET_NAME": evaluation.dataset.name,
-        "AICROWD_EVALUATION_NAME": evaluation.options.name,
-        "AICROWD_OUTPUT_PATH": output,
-        "AICROWD_REDIS_HOST": redis,
-        "AICROWD_REDIS_PORT": str(port),
-        "DISENTANGLEMENT_LIB_DATA": data,
-    }
+    said = {"IS_GRADING": "True", "OUTPUT_PATH": output}
+    said |= {"DATASET_NAME": evaluation.dataset.name, "EVALUATION_NAME": evaluation.options.name}
+    said |= {"REDIS_HOST": redis, "REDIS_PORT": str(port)}
+    return {f"AICROWD_{k}": v for k, v in said.items()} | {"DISENTANGLEMENT_LIB_DATA": data}
 
 
 def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
@@ -118,13 +113,10 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
     options = evaluation.options
     image_id = evaluation.folder / "image"
     build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
-    for argument in options.build_arg:
-        build += ["--build-arg", argument]
-    if options.build_network:
-        build += ["--network", options.build_network]
+    build += [f"--build-arg={argument}" for argument in options.build_arg]
+    build += ["--network", options.build_network] if options.build_network else []
     with stages.stage("build"):
-        code = evaluation.logged([*build, str(evaluation.clone)])
-        if code != 0:
+        if code := evaluation.logged([*build, str(evaluation.clone)]):
             raise Failure("build error", f"docker build failed with exit code {code}")
     image = image_id.read_text().strip()
     name = f"submission-evaluate-{os.getpid()}"
@@ -136,37 +128,30 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
         command = ["docker", "run", "--name", name, "--network", name, "--log-driver", "none"]
         command += ["--memory", memory, "--memory-swap", memory]
         command += ["--security-opt", "no-new-privileges"]
-        for mount in (
-            ["type=bind", f"source={data}", "readonly", f"target={target}"],
-            ["type=bind", f"source={evaluation.output}", "target=/output"],
-        ):
-            command += ["--mount", _comma_separated(mount)]
+        command += ["--mount", _bind(f"source={data}", "readonly", f"target={target}")]
+        command += ["--mount", _bind(f"source={evaluation.output}", "target=/output")]
         command += ["--gpus", options.gpus] if options.gpus else []
-        for variable in environment.items():
-            command += ["--env", "=".join(variable)]
-        command.append(image)
+        command += [f"--env={variable}={value}" for variable, value in environment.items()]
         try:
             with stages.stage("run"):
-                code = evaluation.logged(command, timeout=options.hours * 3600)
+                code = evaluation.logged([*command, image], timeout=options.hours * 3600)
         finally:
             said = _docker("inspect", "--format", "{{json .State}}", name).stdout
             state = json.loads(said) if said.strip() else {}
             _docker("rm", "--force", "--volumes", name)
     if code == 125 and state.get("Status") in (None, "created"):  # Docker's own: there was no run
         log = evaluation.folder / "log.txt"
-        lines = log.read_text(errors="replace").splitlines()
-        reasons = [line for line in lines if line.startswith("docker: ")] or ["it gives no reason"]
-        raise UserError(
-            f"Docker could not start the run ({reasons[-1].removeprefix('docker: ')}): see {log}"
-        )
+        reasons = re.findall(r"^docker: (.*)", log.read_text(errors="replace"), re.MULTILINE)
+        reason = reasons[-1] if reasons else "it gives no reason"
+        raise UserError(f"Docker could not start the run ({reason}): see {log}")
     killed = code != 0 and state.get("OOMKilled", False)
     _judge(evaluation, code, killed, events)
 
 
-def _comma_separated(fields: list[str]) -> str:
-    """One line of CSV, which is what --mount takes: a path may have a comma."""
+def _bind(*fields: str) -> str:
+    """What --mount takes: one line of CSV, since a path may have a comma."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)
+    csv.writer(line, lineterminator="").writerow(["type=bind", *fields])
     return line.getvalue()
 
 
@@ -200,30 +185,20 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
                 raise Failure("build error", "prepare.sh could not install requirements.lock")
     if not os.access(evaluation.clone / "run.sh", os.X_OK):
         raise Failure("build error", "the tag has no executable run.sh")
-    host = "127.0.0.1"
-    with (
-        memory_group(parse_bytes(options.memory)) as group,
-        grader(host, evaluation.folder) as (port, events),
-    ):
+    host, limit = "127.0.0.1", parse_bytes(options.memory)
+    with memory_group(limit) as group, grader(host, evaluation.folder) as (port, events):
         if group is None:
             print("the memory limit is not enforced: this user may not make a control group here")
         data = evaluation.folder / "data" / evaluation.dataset.name
         data.mkdir(parents=True)
         (data / f"{evaluation.dataset.name}.npz").symlink_to(evaluation.dataset.path.resolve())
-        environment = kept | challenge_environment(
-            evaluation, str(data.parent), str(evaluation.output), host, port
-        )
+        folders = str(data.parent), str(evaluation.output)
+        kept |= challenge_environment(evaluation, *folders, host, port)
         enter = 'echo $$ >"$0"; exec ./run.sh'
+        command = ["sh", "-ec", enter, str(group.procs if group else os.devnull)]
         with stages.stage("run"):
-            process = subprocess.Popen(
-                ["sh", "-ec", enter, str(group.procs if group else os.devnull)],
-                cwd=evaluation.clone,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=evaluation.log,
-                stderr=evaluation.log,
-                start_new_session=True,
-            )
+            at: dict[str, Any] = evaluation.streams() | {"cwd": evaluation.clone, "env": kept}
+            process = subprocess.Popen(command, start_new_session=True, **at)
             try:
                 code = process.wait(options.hours * 3600)
             finally:
@@ -239,8 +214,8 @@ def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> N
     heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
     print(f"the grader heard: {heard or 'nothing'}")
     if killed:
-        limit = evaluation.options.memory
-        raise Failure("killed for memory", f"killed for using more than {limit}")
+        reason = f"killed for using more than {evaluation.options.memory}"
+        raise Failure("killed for memory", reason)
     if code != 0:
         raise Failure("run failed", f"run.sh ended with exit code {code}")
     if "submit" not in events.named():

@@ -24,9 +24,8 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise UserError(
-            f"a sweep needs Ray, which is an optional extra: run `{_INSTALL}`"
-        ) from error
+        what = "a sweep needs Ray, which is an optional extra"
+        raise UserError(f"{what}: run `{_INSTALL}`") from error
 
 
 def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
@@ -41,9 +40,8 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
     # scheduler's TMPDIR can be longer than the rest.
     own = tempfile.gettempdir()
     parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", dir=parent, ignore_cleanup_errors=True
-    ) as temporary:
+    made = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
+    with made as temporary:
         try:
             _start(ray, options, temporary)
             remote = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(work)
@@ -58,7 +56,9 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
                         bar.update()
                         yield job, _outcome(ray, reference)
                     if number := signals.asked():
-                        _cancel(ray, list(pending))
+                        for reference in pending:  # ends its job, as SIGTERM does
+                            ray.cancel(reference)
+                        ray.wait(list(pending), num_returns=len(pending), timeout=60)
                         left = f"{len(pending)} of {len(todo)} jobs are left"
                         signals.stop(number, f"{left}, those that were running have saved")
                     if sys.stderr.isatty():
@@ -74,43 +74,31 @@ def _start(ray: Any, options: SweepOptions, temporary: str) -> None:
         try:
             ray.init(options.address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster can be joined at {options.address} ({first_line(error)}): start "
-                "one with `ray start --head`, or leave out --address"
-            ) from error
+            what = f"no Ray cluster can be joined at {options.address} ({first_line(error)})"
+            remedy = "start one with `ray start --head`, or leave out --address"
+            raise UserError(f"{what}: {remedy}") from error
     else:
         # Next to nothing passes through the object store: about the least that Ray takes.
         own = {"include_dashboard": False, "object_store_memory": 80 << 20, "_temp_dir": temporary}
         try:
             ray.init("local", log_to_driver=False, logging_level="ERROR", **own)
         except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"Ray cannot be started here ({first_line(error)}): name another folder for its "
-                "sockets in TMPDIR, or give it more memory"
-            ) from error
+            what = f"Ray cannot be started here ({first_line(error)})"
+            remedy = "name another folder for its sockets in TMPDIR, or give it more memory"
+            raise UserError(f"{what}: {remedy}") from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = options.cpus, options.gpus
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        raise UserError(
-            f"no node has the {cpus} cores and {gpus:g} GPUs that one job asks for: lower --cpus "
-            "or --gpus"
-        )
+        what = f"no node has the {cpus} cores and {gpus:g} GPUs that one job asks for"
+        raise UserError(f"{what}: lower --cpus or --gpus")
 
 
 def _outcome(ray: Any, reference: Any) -> str:
     try:
         return str(ray.get(reference))
-    except ray.exceptions.RayTaskError as error:  # of `work` itself, as on a full disk
-        return first_line(error.cause)
-    except ray.exceptions.RayError as error:  # the worker or its node is gone
-        return first_line(error)
-
-
-def _cancel(ray: Any, references: list[Any]) -> None:
-    """Ends what runs, as SIGTERM does, and waits for it."""
-    for reference in references:
-        ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=60)
+    except ray.exceptions.RayError as error:
+        # The cause of an error of `work` itself, as on a full disk; else the worker is gone.
+        return first_line(getattr(error, "cause", error))
 
 
 def sentence(job: Job, reason: str) -> str:

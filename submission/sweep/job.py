@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from submission.runtime import paths
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 
 # In the job's folder: hashes of what it is of; once it is done, its scores' SHA-256 and seconds.
 RECORD = "job.json"
@@ -36,7 +36,6 @@ class Job:
 
     Attributes:
         config: the configuration's name.
-        seed: of its VAE.
         folder: the run's folder; its name is the job's.
         training: what the model is made of (configuration, seed, data, weights), as a hash.
         scoring: the metrics and their settings.
@@ -59,10 +58,7 @@ class Job:
 
 def work(job: Job) -> str:
     """Runs the job's commands, their output to its log; called again it goes on where it was.
-
-    Returns:
-        Why it failed, in a sentence; empty if it did not.
-    """
+    Returns why it failed, in a sentence; empty if it did not."""
     started = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     write_text(job.folder / RECORD, json.dumps({"training": job.training}) + "\n")
@@ -73,13 +69,9 @@ def work(job: Job) -> str:
             code = _call(command, job.environment, log.fileno())
         if code:
             return _reason(job.log, begin, code)
-    scores = (job.folder / "scores.json").read_bytes()
-    record = {
-        "training": job.training,
-        "scoring": job.scoring,
-        "seconds": time.monotonic() - started,
-        "scores_sha256": hashlib.sha256(scores).hexdigest(),
-    }
+    record: dict[str, Any] = {"training": job.training, "scoring": job.scoring}
+    record["seconds"] = time.monotonic() - started
+    record["scores_sha256"] = sha256(job.folder / "scores.json")
     write_text(job.folder / RECORD, json.dumps(record) + "\n")
     return ""
 
@@ -107,14 +99,9 @@ def scores_of(job: Job) -> dict[str, Any] | None:
 
 
 def _call(command: tuple[str, ...], environment: dict[str, str], log: int) -> int:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START, *command],
-        env=os.environ | environment,
-        cwd=paths.PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+    start, env = [sys.executable, "-c", _START, *command], os.environ | environment
+    process = subprocess.Popen(start, env=env, cwd=paths.PROJECT, **streams)
     try:
         while True:
             # Not one long wait: Ray cancels between two calls only.

@@ -11,7 +11,7 @@ from pathlib import Path
 import gin
 
 from submission.data.dataset import Dataset
-from submission.features.extraction import cache_key, extract_features
+from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.metrics.settings import METRICS, chosen
 from submission.pipeline.configuration import load_training
@@ -48,11 +48,8 @@ class SweepOptions:
 
 
 def checked(options: SweepOptions) -> SweepOptions:
-    """The options with the configurations' full paths.
-
-    Raises:
-        UserError: one of them would fail in every job, after hours.
-    """
+    """The options with the configurations' full paths. UserError for what would fail in every job,
+    after hours."""
     if options.seeds < 1 or options.cpus < 1 or not 0 <= options.gpus < math.inf:
         raise UserError("--seeds and --cpus must be at least 1, and --gpus at least 0")
     chosen(options.metrics)
@@ -62,15 +59,14 @@ def checked(options: SweepOptions) -> SweepOptions:
     configs = [find_config(config).resolve() for config in options.configs]
     stems = [config.stem for config in configs]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
-        raise UserError(
-            f"two configurations are called {twice[0]}, as their runs would be: rename one"
-        )
+        what = f"two configurations are called {twice[0]}"
+        raise UserError(f"{what}, as their runs would be: rename one")
     return replace(options, configs=configs)
 
 
 def own_copy(config: Path, out: Path) -> Path:
-    """Copies a configuration into the sweep's folder, so that a job that begins hours later does
-    not read what was edited since."""
+    """Copies a configuration into the sweep's folder: a job that begins hours later must not read
+    what was edited since."""
     load_training(config)
     copy = out / config.name
     if copy != config:
@@ -79,11 +75,8 @@ def own_copy(config: Path, out: Path) -> Path:
 
 
 def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Job]:
-    """All jobs, by configuration and seed.
-
-    Raises:
-        UserError: a configuration is wrong, or a job's folder is of another one.
-    """
+    """All jobs, by configuration and seed. UserError where a configuration is wrong, or a job's
+    folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
     memory = options.memory or _share(options)
@@ -109,10 +102,8 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
         commands = ((*train, *bindings), tuple(score))
         job = Job(config.stem, seed, folder, training, scoring, commands, _environment(options))
         if record_of(job).get("training", training) != training:
-            raise UserError(
-                f"{folder} is of another configuration, data or weights: name another --out, or "
-                "delete it"
-            )
+            what = f"{folder} is of another configuration, data or weights"
+            raise UserError(f"{what}: name another --out, or delete it")
         jobs.append(job)
     return jobs
 
@@ -126,14 +117,10 @@ def _share(options: SweepOptions) -> str | None:
 
 
 def _environment(options: SweepOptions) -> dict[str, str]:
-    return {
-        "AICROWD_OUTPUT_PATH": str(options.out.resolve()),
-        "AICROWD_IS_GRADING": "",
-        "SUBMISSION_HOME": str(paths.home().resolve()),
-        "SUBMISSION_CACHE": str(paths.cache_folder().resolve()),
-        "OMP_NUM_THREADS": str(options.cpus),
-        "LOKY_MAX_CPU_COUNT": str(options.cpus),
-    }
+    home, cache = str(paths.home().resolve()), str(paths.cache_folder().resolve())
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), str(options.cpus))
+    threads |= {"SUBMISSION_HOME": home, "SUBMISSION_CACHE": cache}
+    return threads | {"AICROWD_OUTPUT_PATH": str(options.out.resolve()), "AICROWD_IS_GRADING": ""}
 
 
 def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str) -> None:
@@ -143,6 +130,6 @@ def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str
     limit = memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring=True)
     extractor = load_extractor(options.weights)
-    key = cache_key(data_md5, check_sha256(options.weights), extractor)
-    cached = paths.cache_folder() / "features" / f"{key}.npy"
-    extract_features(dataset, extractor, cached, device, planned.batch_size)
+    key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)
+    cached = extraction.cached_features(key)
+    extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
