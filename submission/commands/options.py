@@ -53,18 +53,13 @@ def add_quick(parser: argparse.ArgumentParser) -> None:
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """All of `train` but --config; see training_of."""
-    add_bindings(parser)
-    add_data(parser)
-    add_name(parser)
-    add_weights(parser)
-    add_device(parser)
+    for add in (add_bindings, add_data, add_name, add_weights, add_device):
+        add(parser)
     what = "train so many and export the one that ranks first by UDR, without labels"
     parser.add_argument("--seeds", type=int, default=1, help=what)
-    what = (
-        "begin no further seed that would end after so many hours from the start; the same command "
-        "goes on with the seeds that are left"
-    )
-    parser.add_argument("--hours", type=float, help=what)
+    what = "begin no further seed that would end after so many hours from the start"
+    left = "the same command goes on with the seeds that are left"
+    parser.add_argument("--hours", type=float, help=f"{what}; {left}")
     what = "as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
     parser.add_argument("--memory", help=what)
 

@@ -23,14 +23,11 @@ def run(args: argparse.Namespace) -> None:
     events.execution_started()
     try:
         with signals.stoppable():
-            dataset = dataset_of(args)
-            folder = paths.run_folder(args.name)
+            dataset, stages = dataset_of(args), Stages()
+            folder, progress = paths.run_folder(args.name), events.register_progress
             options = replace(training_of(args), for_grading=events.is_grading())
-            stages = Stages()
             with working_in(folder):
-                planned = train(
-                    dataset, folder, options, stages, on_progress=events.register_progress
-                )
+                planned = train(dataset, folder, options, stages, on_progress=progress)
             log_comparison(planned, stages)
             print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:

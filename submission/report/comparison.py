@@ -45,9 +45,8 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None] | None:
     """Mean and standard deviation (None of a single value); None of no values."""
-    if not values:
-        return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return (statistics.fmean(values), spread) if values else None
 
 
 def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float] | None:
@@ -55,9 +54,8 @@ def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]
     run, or if neither has any spread: a coarse score that a few seeds share is no certainty."""
     if min(len(new), len(old)) < 2 or len(set(new)) == len(set(old)) == 1:
         return None
-    with warnings.catch_warnings():
-        # One side alone may have no spread, which scipy warns of.
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # One side alone may have no spread, which scipy warns of.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         ends = ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
     return float(ends.low), float(ends.high)
 

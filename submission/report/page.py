@@ -72,10 +72,9 @@ def page(
     codes: NDArray[np.float32],
     left_out: Sequence[str] = (),
 ) -> str:
-    """The report as HTML.
+    """The report as HTML. Of several seeds all but the scores is shown of the first.
 
     Args:
-        these: seeds of a run; all but the scores is shown of the first. baselines: of another.
         dataset: a whole grid.
         codes: (num_images, C) the first run's means, in data-set order.
         left_out: names of seeds without scores.

@@ -36,8 +36,7 @@ class Run:
 
     @property
     def headline(self) -> dict[str, float]:
-        values: dict[str, float] = self.scores["scores"]["headline"]
-        return values
+        return dict(self.scores["scores"]["headline"])
 
 
 def scored(folders: Sequence[Path]) -> list[Path]:
@@ -123,8 +122,8 @@ def scored_dataset(this: Run, folder: Path | None, name: str | None) -> tuple[Da
     sizes = tuple(said["factor_sizes"])
     name = name or said["name"].split()[-1]  # "a rendered stand-in for mpi3d_real"
     # Where `run` leaves the stand-in that it renders.
-    rendered = paths.home() / "stand_in" / f"real_axis_steps_{sizes[-1]}"
-    rendered = rendered / "mpi3d_real" / "mpi3d_real.npz"
+    folder_name = f"real_axis_steps_{sizes[-1]}"
+    rendered = paths.home() / "stand_in" / folder_name / "mpi3d_real" / "mpi3d_real.npz"
     official = find_file(paths.data_folder(), name)[1]
     if folder is None and official is None and said["stand_in"] and rendered.is_file():
         dataset = open_file(rendered, "mpi3d_real")

@@ -94,13 +94,11 @@ def _listen(host: str, port: int, events: Events, stop: threading.Event) -> None
         last = stop.is_set()
         try:
             taken: Any = client.brpop([CHANNEL], timeout=1)
-            if taken is None and last:
-                return
             event = json.loads(taken[1]) if taken else None
         except (redis.exceptions.RedisError, ValueError):
-            if last:
-                return
-            continue
+            taken = event = None
+        if taken is None and last:
+            return
         if isinstance(event, dict):
             events.append(event)
             if event.get("event_type") != "AICROWD_EVENT_INFO":

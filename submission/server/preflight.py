@@ -30,12 +30,8 @@ class Check:
     remedy: str = ""
 
 
-@dataclass
 class _Fault(Exception):
     """What is wrong, and what to do; a check that finds nothing returns a sentence instead."""
-
-    detail: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
         try:
             yield Check(name, True, check(commit))
         except _Fault as fault:
-            yield Check(name, False, fault.detail, fault.remedy)
+            yield Check(name, False, *fault.args)
 
 
 def _aicrowd_json(commit: _Commit) -> str:
@@ -121,8 +117,7 @@ def _weights(commit: _Commit) -> str:
     try:
         digest = check_sha256(SHIPPED_WEIGHTS)
     except UserError as error:
-        problem, _, remedy = str(error).rpartition(": ")
-        raise _Fault(problem, remedy) from error
+        raise _Fault(*str(error).rsplit(": ", 1)) from error
     sums = SHIPPED_WEIGHTS.parent / "SHA256SUMS"
     if not sums.is_file() or SHIPPED_WEIGHTS.name not in sums.read_text():
         remedy = f"cd {sums.parent} && sha256sum *.safetensors >SHA256SUMS"
@@ -173,8 +168,8 @@ def _pins(commit: _Commit) -> str:
     lock, conda = lock_pins(locked), conda_pins(environment)
     if lock != conda:
         first = sorted(set(lock) ^ set(conda))[0] if set(lock) ^ set(conda) else "their order"
-        detail = f"requirements.lock and environment.yml differ, first in {first}"
-        raise _Fault(detail, "copy the lock's lines into the pip section")
+        what = f"requirements.lock and environment.yml differ, first in {first}"
+        raise _Fault(what, "copy the lock's lines into the pip section")
     if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", dockerfile):
         remedy = "let it say `pip install --no-deps -r requirements.lock`"
         raise _Fault("the Dockerfile does not install requirements.lock", remedy)

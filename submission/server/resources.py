@@ -52,11 +52,10 @@ def resource_checks(
     what += f", {config.name}"
     try:
         planned = plan(count, limit, device)
-        detail = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
-        yield Check("memory", True, detail)
+        expected = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
+        yield Check("memory", True, expected)
     except UserError as error:
-        problem, _, remedy = str(error).rpartition(": ")
-        yield Check("memory", False, problem, remedy)
+        yield Check("memory", False, *str(error).rsplit(": ", 1))
     try:
         hours = _hours(count, device)
     except UserError as error:  # weights that cannot be read

@@ -24,13 +24,13 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        what = "a sweep needs Ray, which is an optional extra"
-        raise UserError(f"{what}: run `{_INSTALL}`") from error
+        what = f"a sweep needs Ray, which is an optional extra: run `{_INSTALL}`"
+        raise UserError(what) from error
 
 
 def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-    """Runs the jobs, as many at a time as there are cores for; yields each when it has ended, and
-    why it failed.
+    """Runs the jobs, as many at a time as there are cores for; yields each at its end, with the
+    reason why it failed.
 
     Raises:
         UserError: no cluster at the address, or none of its nodes can hold a job.
@@ -70,22 +70,18 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
 
 
 def _start(ray: Any, options: SweepOptions, temporary: str) -> None:
-    if options.address:
-        try:
-            ray.init(options.address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            what = f"no Ray cluster can be joined at {options.address} ({first_line(error)})"
-            remedy = "start one with `ray start --head`, or leave out --address"
-            raise UserError(f"{what}: {remedy}") from error
-    else:
+    what = f"no Ray cluster can be joined at {options.address}"
+    remedy = "start one with `ray start --head`, or leave out --address"
+    own: dict[str, Any] = {}
+    if not options.address:
+        what = "Ray cannot be started here"
+        remedy = "name another folder for its sockets in TMPDIR, or give it more memory"
         # Next to nothing passes through the object store: about the least that Ray takes.
         own = {"include_dashboard": False, "object_store_memory": 80 << 20, "_temp_dir": temporary}
-        try:
-            ray.init("local", log_to_driver=False, logging_level="ERROR", **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            what = f"Ray cannot be started here ({first_line(error)})"
-            remedy = "name another folder for its sockets in TMPDIR, or give it more memory"
-            raise UserError(f"{what}: {remedy}") from error
+    try:
+        ray.init(options.address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{what} ({first_line(error)}): {remedy}") from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = options.cpus, options.gpus
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):

@@ -24,10 +24,8 @@ RECORD = "job.json"
 
 # Starts a command that gets SIGTERM when its parent dies, so that it saves its checkpoint and ends
 # instead of going on unseen.
-_START = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"
-)
+_START = """import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15)
+os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"""
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,7 @@ class Job:
     """What a worker needs, wherever it is; all paths are absolute.
 
     Attributes:
-        config: the configuration's name.
-        folder: the run's folder; its name is the job's.
+        folder: the run's; its name is the job's.
         training: what the model is made of (configuration, seed, data, weights), as a hash.
         scoring: the metrics and their settings.
         commands: arguments of `python -m submission`, one after the other.
@@ -78,10 +75,8 @@ def work(job: Job) -> str:
 
 def record_of(job: Job) -> dict[str, Any]:
     """The record in the job's folder; empty if there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((job.folder / RECORD).read_text())
-        if isinstance(record, dict):
-            return record
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads((job.folder / RECORD).read_text()))
     return {}
 
 

@@ -78,10 +78,11 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     """All jobs, by configuration and seed. UserError where a configuration is wrong, or a job's
     folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
+    data, weights_file = str(dataset.path.parent.parent.resolve()), str(options.weights.resolve())
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
     memory = options.memory or _share(options)
     device = pick_device("auto" if options.gpus else "cpu")
-    scoring = f"{options.metrics}{' quick' if options.quick else ''}"
+    scoring = options.metrics + (" quick" if options.quick else "")
     jobs = []
     for config, seed in itertools.product(options.configs, range(options.seeds)):
         bindings = [*options.bindings, f"train_vae.seed={seed}"]
@@ -92,14 +93,12 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
         made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
         training = hashlib.sha256(made_of.encode()).hexdigest()
         folder = out / f"{config.stem}-seed{seed}"
-        data = dataset.path.parent.parent.resolve()
-        common = ["--name", folder.name, "--data", str(data), "--dataset", dataset.name]
+        common = ["--name", folder.name, "--data", data, "--dataset", dataset.name]
         common += ["--device", "cuda" if options.gpus else "cpu"]
-        train = ["train", *common, "--config", str(config)]
-        train += ["--weights", str(options.weights.resolve())]
+        train = ["train", *common, "--config", str(config), "--weights", weights_file]
         train += ["--memory", memory] if memory else []
-        score = ["score", *common, "--metrics", options.metrics, *["--quick"] * options.quick]
-        commands = ((*train, *bindings), tuple(score))
+        score = ("score", *common, "--metrics", options.metrics, *["--quick"] * options.quick)
+        commands = ((*train, *bindings), score)
         job = Job(config.stem, seed, folder, training, scoring, commands, _environment(options))
         if record_of(job).get("training", training) != training:
             what = f"{folder} is of another configuration, data or weights"
@@ -126,8 +125,7 @@ def _environment(options: SweepOptions) -> dict[str, str]:
 def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str) -> None:
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
     load_training(config, options.bindings)
-    device = pick_device("auto" if options.gpus else "cpu")
-    limit = memory_limit(options.memory)
+    device, limit = pick_device("auto" if options.gpus else "cpu"), memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring=True)
     extractor = load_extractor(options.weights)
     key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)

@@ -27,8 +27,7 @@ def write_report(
     data = f"stand-in for {dataset.name}, NOT MPI3D" if dataset.stand_in else dataset.name
     counts = "quick" if quick else "official"
     rows = []
-    for job in jobs:
-        found = scores[job.folder.name]
+    for job, found in zip(jobs, scores.values(), strict=True):
         numbers = _numbers(found["scores"]["headline"]) if found else {}
         status = "scored" if found else "failed" if job.folder.name in failed else "not done"
         row: dict[str, Any] = {"config": job.config, "seed": job.seed, "status": status}
