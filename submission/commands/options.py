@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.metrics.settings import METRICS, ScoreOptions, chosen
-from submission.pipeline.train import TrainOptions
 from submission.runtime import paths
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ def add_quick(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """All of `train` but --config; see training_of."""
+    """What fills TrainOptions, but for --config."""
     for add in (add_bindings, add_data, add_name, add_weights, add_device):
         add(parser)
     what = "train so many and export the one that ranks first by UDR, without labels"
@@ -73,10 +72,6 @@ def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
     """A dataclass of the arguments that its fields are named after, and of `others`."""
     names = [field.name for field in fields(kind) if field.name in args]  # type: ignore[arg-type]
     return kind(**{name: getattr(args, name) for name in names} | others)
-
-
-def training_of(args: argparse.Namespace) -> TrainOptions:
-    return filled(TrainOptions, args)
 
 
 def scoring_of(args: argparse.Namespace) -> ScoreOptions:

@@ -5,12 +5,12 @@ import logging
 from pathlib import Path
 
 from submission.commands import train as server_job
-from submission.commands.options import add_metrics, add_training, scoring_of, training_of
+from submission.commands.options import add_metrics, add_training, filled, scoring_of
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.score import score_run
-from submission.pipeline.train import train, working_in
+from submission.pipeline.train import TrainOptions, train, working_in
 from submission.runtime import paths, signals
 from submission.runtime.usage import Stages
 from submission.server import events
@@ -34,14 +34,14 @@ def run(args: argparse.Namespace) -> None:
         server_job.run(args)
         return
     # What is mistyped is heard of now, not after the rendering or the training.
-    scoring = scoring_of(args)
+    scoring, options = scoring_of(args), filled(TrainOptions, args)
     load_training(args.config, args.bindings)
     folder = paths.run_folder(args.name or "dry_run")
     stages = Stages()
     with signals.stoppable(), working_in(folder):
         dataset, rendered = _named_or_rendered(args, stages)
         print(f"\n{dataset.description}\n")
-        planned = train(dataset, folder, training_of(args), stages, scoring=True, rendered=rendered)
+        planned = train(dataset, folder, options, stages, scoring=True, rendered=rendered)
         score_run(dataset, folder, scoring, stages)
         log_comparison(planned, stages)
         stages.write(folder / "stages.json")

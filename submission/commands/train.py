@@ -1,12 +1,11 @@
 """`train`: what the server runs. Data -> features -> VAE -> TorchScript, and the events."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from submission.commands.options import add_training, dataset_of, training_of
+from submission.commands.options import add_training, dataset_of, filled
 from submission.pipeline.memory_plan import log_comparison
-from submission.pipeline.train import train, working_in
+from submission.pipeline.train import TrainOptions, train, working_in
 from submission.runtime import paths, signals
 from submission.runtime.errors import first_line
 from submission.runtime.usage import Stages
@@ -25,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
         with signals.stoppable():
             dataset, stages = dataset_of(args), Stages()
             folder, progress = paths.run_folder(args.name), events.register_progress
-            options = replace(training_of(args), for_grading=events.is_grading())
+            options = filled(TrainOptions, args, for_grading=events.is_grading())
             with working_in(folder):
                 planned = train(dataset, folder, options, stages, on_progress=progress)
             log_comparison(planned, stages)

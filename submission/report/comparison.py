@@ -39,7 +39,7 @@ def _value(headline: dict[str, float], metric: str) -> float | None:
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:
     """Each run's score; none if a run lacks it."""
-    found = [_value(run.headline, metric) for run in runs]
+    found = [_value(run.scores["scores"]["headline"], metric) for run in runs]
     return [value for value in found if value is not None] if None not in found else []
 
 

@@ -92,8 +92,7 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
         for j, axis in enumerate(axes.flat[: len(active)]):
             counts, _ = np.histogram(codes[:, j].clip(-edge, edge), bins)
             axis.stairs(counts, bins, fill=True, color=_BLUE if active[j] else _GREY)
-            mark = "" if active[j] else " inactive"
-            axis.set_title(f"latent {j}{mark}", fontsize=8)
+            axis.set_title(f"latent {j}{'' if active[j] else ' inactive'}", fontsize=8)
             axis.set_yticks([])
             axis.tick_params(labelsize=7)
         figure.supxlabel("mean of the latent for an image", fontsize=8)

@@ -34,10 +34,6 @@ class Run:
     def name(self) -> str:
         return self.folder.resolve().name
 
-    @property
-    def headline(self) -> dict[str, float]:
-        return dict(self.scores["scores"]["headline"])
-
 
 def scored(folders: Sequence[Path]) -> list[Path]:
     """The runs that have scores, so that a seed that failed hides no other. Where none has any, all

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -97,8 +96,7 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
     with stages.stage("clone"):
         _clone(evaluation, commit)
     try:
-        run = runners.run_in_container if options.container else runners.run_here
-        run(evaluation, stages)
+        (runners.run_in_container if options.container else runners.run_here)(evaluation, stages)
     except subprocess.TimeoutExpired as error:
         raise Failure("time out", f"killed after {options.hours:g} hours") from error
     output = evaluation.output.resolve()
@@ -118,8 +116,7 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
         score_run(dataset, evaluation.folder, scoring, stages, model)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
-    scores: dict[str, Any] = json.loads((evaluation.folder / "scores.json").read_text())["scores"]
-    return dict(scores["headline"])
+    return dict(json.loads((evaluation.folder / "scores.json").read_text())["scores"]["headline"])
 
 
 def tagged_commit(repository: str, tag: str) -> str:
@@ -127,8 +124,7 @@ def tagged_commit(repository: str, tag: str) -> str:
     try:
         listed = git("ls-remote", "--tags", repository)
     except GitError as error:
-        what = f"the repository {repository} cannot be read"
-        raise UserError(f"{what}: {first_line(error)}") from error
+        raise UserError(f"repository {repository} cannot be read: {first_line(error)}") from error
     found = {name: commit for commit, name in map(str.split, listed.splitlines())}
     # An annotated tag is an object of its own; the line with ^{} names its commit.
     for name in (f"refs/tags/{tag}^{{}}", f"refs/tags/{tag}"):
@@ -150,11 +146,8 @@ def _clone(evaluation: Evaluation, commit: str) -> None:
 
 
 def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
-    """Calls the model as the challenge's scorer does, in batches of 16 and 64 images.
-
-    Raises:
-        Failure: no TorchScript, or an answer that is not (N, C) finite numbers.
-    """
+    """Calls the model as the challenge's scorer does, in batches of 16 and 64 images. Raises
+    Failure if it is no TorchScript, or answers anything but (N, C) finite numbers."""
     try:
         module = load(model, str(device))
     except UserError as error:

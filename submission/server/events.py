@@ -1,9 +1,9 @@
 """The events that the challenge's grader listens for, sent so that a silent grader hangs nothing.
 
 Off the grader (AICROWD_IS_GRADING unset or empty) every call returns at once. On it, aicrowd-api
-0.1.25 waits for its Redis without end, and a blocking event waits for its answer without end. So
-one daemon thread sends all events in order; callers never wait for a plain event, and wait for a
-blocking one (submit, execution_error) for AICROWD_EVENT_TIMEOUT seconds (default 60) at most.
+0.1.25 waits for its Redis, and for a blocking event's answer, without end. So one daemon thread
+sends all events in order; callers never wait for a plain event, and for a blocking one (submit,
+execution_error) AICROWD_EVENT_TIMEOUT seconds (default 60) at most.
 """
 
 import logging

@@ -45,11 +45,8 @@ class Events(list[dict[str, Any]]):
 @contextmanager
 def grader(host: str, folder: Path) -> Iterator[tuple[int, Events]]:
     """Runs `redis-server` at an address of this machine, and no other; yields its port and the
-    events. `folder` takes its configuration and log.
-
-    Raises:
-        UserError: there is no redis-server, or it does not come up at that address.
-    """
+    events. `folder` takes its configuration and log. UserError if there is no redis-server, or it
+    does not come up at that address."""
     program = shutil.which("redis-server")
     if program is None:
         remedy = "install it (Debian, Ubuntu: apt-get install redis-server)"

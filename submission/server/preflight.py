@@ -48,11 +48,8 @@ class _Commit:
 
 
 def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
-    """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote.
-
-    Raises:
-        UserError: no git, no repository, no such tag or remote.
-    """
+    """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote. UserError for no
+    git, no repository, no such tag or remote."""
     _git("rev-parse", "--git-dir")  # says in git's words what is wrong
     revision = f"refs/tags/{tag}" if tag else "HEAD"
     try:
@@ -81,14 +78,13 @@ def _aicrowd_json(commit: _Commit) -> str:
         fields = dict(json.loads(_git("show", f"{commit.id}:aicrowd.json")))
     except (TypeError, ValueError) as error:
         raise _Fault(f"no JSON object ({error})", "mend it, commit, tag again") from error
-    ids = ("challenge_id", "grader_id")
+    ids, texts = ("challenge_id", "grader_id"), ("description", "license")
     wrong = [f'{key} must be "{CHALLENGE}"' for key in ids if fields.get(key) != CHALLENGE]
     authors = fields.get("authors") or []
     if not (isinstance(authors, list) and authors and all(map(_is_text, authors))):
         wrong.append("authors must be a list of names")
     elif PLACEHOLDER in authors:
         wrong.append(f'authors still says "{PLACEHOLDER}"')
-    texts = ("description", "license")
     wrong += [f"{key} must be text" for key in texts if not _is_text(fields.get(key))]
     if not isinstance(fields.get("gpu"), bool):
         wrong.append("gpu must be true or false")
@@ -137,8 +133,7 @@ def _clean(commit: _Commit) -> str:
     if changed := _git("status", "--porcelain").splitlines():
         detail = f"{len(changed)} changes that are not in the commit, the first: {changed[0][3:]}"
         raise _Fault(detail, "commit them (or git stash), then tag")
-    head = _git("rev-parse", "HEAD").strip()
-    if head != commit.id:
+    if (head := _git("rev-parse", "HEAD").strip()) != commit.id:
         detail = f"checked out is {head[:10]}, the tag is {commit.id[:10]}"
         raise _Fault(detail, "check the tag out, or tag what is checked out")
     return "clean, and what is checked out is what would be pushed"
@@ -219,9 +214,9 @@ def _remote_url(name: str | None) -> str | None:
     try:
         return _git("remote", "get-url", name or "origin").strip()
     except UserError as error:
-        if name is None:
-            return None
-        raise UserError(f"no remote {name!r}: `git remote -v` lists them") from error
+        if name:
+            raise UserError(f"no remote {name!r}: `git remote -v` lists them") from error
+        return None
 
 
 def _git(*command: str, stdin: str | None = None) -> str:

@@ -32,11 +32,10 @@ def resource_checks(
     limit: Limit,
     max_hours: float,
 ) -> Iterator[Check]:
-    """Whether memory and time suffice for a configuration on a data set (`data`: its folder).
+    """Whether memory and time suffice for a configuration on a data set (`data`: its folder; if
+    none is given the data set may be missing: its official size is taken).
 
-    Raises:
-        UserError: the configuration is wrong, or the folder does not hold the data set. If none is
-            given it may be missing: its official size is taken.
+    Raises UserError if the configuration is wrong, or the folder does not hold the data set.
     """
     load_training(config, bindings)
     device = pick_device("auto")

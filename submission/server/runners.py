@@ -22,8 +22,6 @@ from submission.runtime.usage import Stages
 from submission.server.grader import Events, grader
 from submission.server.memory_group import memory_group
 
-IMAGE = "submission-evaluate"
-
 
 @dataclass
 class Failure(Exception):
@@ -88,40 +86,32 @@ class Evaluation:
     def streams(self) -> dict[str, Any]:
         return {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
 
+    def environment(self, data: str, output: str, redis: str, port: int) -> dict[str, str]:
+        """What the server sets. `data` and `output` are folders as the submission sees them."""
+        said = {"IS_GRADING": "True", "OUTPUT_PATH": output}
+        said |= {"DATASET_NAME": self.dataset.name, "EVALUATION_NAME": self.options.name}
+        said |= {"REDIS_HOST": redis, "REDIS_PORT": str(port)}
+        return {f"AICROWD_{k}": v for k, v in said.items()} | {"DISENTANGLEMENT_LIB_DATA": data}
+
 
 def engine_answers() -> bool:
     return shutil.which("docker") is not None and _docker("info").returncode == 0
 
 
-def challenge_environment(
-    evaluation: Evaluation, data: str, output: str, redis: str, port: int
-) -> dict[str, str]:
-    """What the server sets. `data` and `output` are folders as the submission sees them."""
-    said = {"IS_GRADING": "True", "OUTPUT_PATH": output}
-    said |= {"DATASET_NAME": evaluation.dataset.name, "EVALUATION_NAME": evaluation.options.name}
-    said |= {"REDIS_HOST": redis, "REDIS_PORT": str(port)}
-    return {f"AICROWD_{k}": v for k, v in said.items()} | {"DISENTANGLEMENT_LIB_DATA": data}
-
-
 def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
-    """The run as the server does it.
-
-    Raises:
-        Failure: it could not be built, or ended badly. TimeoutExpired: it was killed.
-        UserError: Docker could not start it.
-    """
+    """The run as the server does it. Raises Failure if it could not be built or ended badly,
+    TimeoutExpired if it was killed, and UserError if Docker could not start it."""
     options = evaluation.options
     image_id = evaluation.folder / "image"
-    build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
+    build = ["docker", "build", "--tag", "submission-evaluate", "--iidfile", str(image_id)]
     build += [f"--build-arg={argument}" for argument in options.build_arg]
     build += ["--network", options.build_network] if options.build_network else []
     with stages.stage("build"):
         if code := evaluation.logged([*build, str(evaluation.clone)]):
             raise Failure("build error", f"docker build failed with exit code {code}")
-    image = image_id.read_text().strip()
     name = f"submission-evaluate-{os.getpid()}"
     with _internal_network(name) as gateway, grader(gateway, evaluation.folder) as (port, events):
-        environment = challenge_environment(evaluation, "/data", "/output", gateway, port)
+        environment = evaluation.environment("/data", "/output", gateway, port)
         data = evaluation.dataset.path.resolve()
         target = f"/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz"
         memory = str(parse_bytes(options.memory))
@@ -132,9 +122,10 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
         command += ["--mount", _bind(f"source={evaluation.output}", "target=/output")]
         command += ["--gpus", options.gpus] if options.gpus else []
         command += [f"--env={variable}={value}" for variable, value in environment.items()]
+        command.append(image_id.read_text().strip())
         try:
             with stages.stage("run"):
-                code = evaluation.logged([*command, image], timeout=options.hours * 3600)
+                code = evaluation.logged(command, timeout=options.hours * 3600)
         finally:
             said = _docker("inspect", "--format", "{{json .State}}", name).stdout
             state = json.loads(said) if said.strip() else {}
@@ -142,10 +133,9 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
     if code == 125 and state.get("Status") in (None, "created"):  # Docker's own: there was no run
         log = evaluation.folder / "log.txt"
         reasons = re.findall(r"^docker: (.*)", log.read_text(errors="replace"), re.MULTILINE)
-        reason = reasons[-1] if reasons else "it gives no reason"
+        reason = (reasons or ["it gives no reason"])[-1]
         raise UserError(f"Docker could not start the run ({reason}): see {log}")
-    killed = code != 0 and state.get("OOMKilled", False)
-    _judge(evaluation, code, killed, events)
+    _judge(evaluation, code, state.get("OOMKilled", False), events)
 
 
 def _bind(*fields: str) -> str:
@@ -192,8 +182,7 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
         data = evaluation.folder / "data" / evaluation.dataset.name
         data.mkdir(parents=True)
         (data / f"{evaluation.dataset.name}.npz").symlink_to(evaluation.dataset.path.resolve())
-        folders = str(data.parent), str(evaluation.output)
-        kept |= challenge_environment(evaluation, *folders, host, port)
+        kept |= evaluation.environment(str(data.parent), str(evaluation.output), host, port)
         enter = 'echo $$ >"$0"; exec ./run.sh'
         command = ["sh", "-ec", enter, str(group.procs if group else os.devnull)]
         with stages.stage("run"):
@@ -205,7 +194,7 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-        killed = code != 0 and group is not None and group.killed()
+        killed = group is not None and group.killed()
     _judge(evaluation, code, killed, events)
 
 
@@ -213,9 +202,9 @@ def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> N
     """Raises Failure unless the run ended well; says what the grader heard."""
     heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
     print(f"the grader heard: {heard or 'nothing'}")
-    if killed:
-        reason = f"killed for using more than {evaluation.options.memory}"
-        raise Failure("killed for memory", reason)
+    if killed and code != 0:
+        limit = evaluation.options.memory
+        raise Failure("killed for memory", f"killed for using more than {limit}")
     if code != 0:
         raise Failure("run failed", f"run.sh ended with exit code {code}")
     if "submit" not in events.named():

@@ -15,7 +15,6 @@ from submission.sweep.job import Job, scores_of, work
 from submission.sweep.plan import SweepOptions
 
 _INSTALL = ".venv/bin/pip install --no-deps -r requirements-sweep.lock"
-_TEMPORARY = 30  # characters of a path below which Ray's sockets can be
 
 
 def import_ray() -> Any:
@@ -39,7 +38,7 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
     # For Ray's logs and sockets. A socket's path may have 107 characters, of which Ray takes 75; a
     # scheduler's TMPDIR can be longer than the rest.
     own = tempfile.gettempdir()
-    parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
+    parent = own if len(os.fsencode(own)) <= 30 else "/tmp"
     made = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
     with made as temporary:
         try:

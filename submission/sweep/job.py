@@ -32,12 +32,10 @@ os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"""
 class Job:
     """What a worker needs, wherever it is; all paths are absolute.
 
-    Attributes:
-        folder: the run's; its name is the job's.
-        training: what the model is made of (configuration, seed, data, weights), as a hash.
-        scoring: the metrics and their settings.
-        commands: arguments of `python -m submission`, one after the other.
-        environment: the commands' variables beside the worker's own.
+    `folder` is the run's, and its name the job's. `training` is what the model is made of
+    (configuration, seed, data, weights), as a hash; `scoring` the metrics and their settings.
+    `commands` are arguments of `python -m submission`, one after the other, and `environment` their
+    variables beside the worker's own.
     """
 
     config: str
@@ -88,8 +86,7 @@ def scores_of(job: Job) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
         text = (job.folder / "scores.json").read_bytes()
         if record.get("scores_sha256") == hashlib.sha256(text).hexdigest():
-            scores: dict[str, Any] = json.loads(text)
-            return scores | {"seconds": record["seconds"]}
+            return dict(json.loads(text)) | {"seconds": record["seconds"]}
     return None
 
 

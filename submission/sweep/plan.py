@@ -53,8 +53,7 @@ def checked(options: SweepOptions) -> SweepOptions:
     if options.seeds < 1 or options.cpus < 1 or not 0 <= options.gpus < math.inf:
         raise UserError("--seeds and --cpus must be at least 1, and --gpus at least 0")
     chosen(options.metrics)
-    names = [binding.partition("=")[0].strip() for binding in options.bindings]
-    if any(name.endswith("train_vae.seed") for name in names):
+    if any(b.partition("=")[0].strip().endswith("train_vae.seed") for b in options.bindings):
         raise UserError("train_vae.seed is what a sweep varies: leave out its binding")
     configs = [find_config(config).resolve() for config in options.configs]
     stems = [config.stem for config in configs]
@@ -80,7 +79,7 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     out, weights = options.out.resolve(), check_sha256(options.weights)
     data, weights_file = str(dataset.path.parent.parent.resolve()), str(options.weights.resolve())
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
-    memory = options.memory or _share(options)
+    memory = options.memory or (None if options.address else _share(options.cpus))
     device = pick_device("auto" if options.gpus else "cpu")
     scoring = options.metrics + (" quick" if options.quick else "")
     jobs = []
@@ -107,12 +106,9 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     return jobs
 
 
-def _share(options: SweepOptions) -> str | None:
-    """A job's share, by its cores, of this machine's memory; None on a cluster."""
-    if options.address is not None:
-        return None
-    share = memory_limit().bytes * options.cpus // max(os.cpu_count() or 1, options.cpus)
-    return f"{share >> 20}m"
+def _share(cpus: int) -> str:
+    """The share of so many cores in this machine's memory."""
+    return f"{memory_limit().bytes * cpus // max(os.cpu_count() or 1, cpus) >> 20}m"
 
 
 def _environment(options: SweepOptions) -> dict[str, str]:

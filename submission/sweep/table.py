@@ -36,9 +36,8 @@ def write_report(
         rows.append(row | {"seconds": round(found["seconds"], 1) if found else ""})
     write_csv(out / "sweep.csv", rows)
     lowered = "QUICK, not the official counts; comparable with no other numbers"
-    official = "official (the server's)"
-    text = [f"Measured on: {dataset.description}."]
-    text.append(f"Metric settings: {lowered if quick else official}.")
+    settings = lowered if quick else "official (the server's)"
+    text = [f"Measured on: {dataset.description}.", f"Metric settings: {settings}."]
     text.append("Mean +- standard deviation over the seeds that are scored (n-1 in its divisor).")
     text += [f"{name} failed: {reason}" for name, reason in failed.items()]
     wrapped = [part for line in text for part in textwrap.wrap(line, 100, subsequent_indent="  ")]
