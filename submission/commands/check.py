@@ -31,17 +31,13 @@ def run(args: argparse.Namespace) -> None:
         UserError: there is no git repository, tag, remote or data set of that name to check.
     """
     limit = Limit(parse_bytes(args.memory), "--memory")
-    checks = [
-        *repository_checks(args.tag, args.remote),
-        *resource_checks(args.config, args.bindings, args.data, args.dataset, limit, args.hours),
-    ]
+    asked = (args.config, args.bindings, args.data, args.dataset, limit, args.hours)
+    checks = [*repository_checks(args.tag, args.remote), *resource_checks(*asked)]
     if args.json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     else:
         for check in checks:
-            print(f"{'✓' if check.passed else '✗'} {check.name}: {check.detail}")
-            if check.remedy:
-                print(f"    {check.remedy}")
+            remedy = check.remedy and f"\n    {check.remedy}"
+            print(f"{'✓' if check.passed else '✗'} {check.name}: {check.detail}{remedy}")
     if failed := sum(not check.passed for check in checks):
-        print(f"\n{failed} of {len(checks)} checks failed", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"\n{failed} of {len(checks)} checks failed")

@@ -22,10 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.images:
-        dataset = open_file(args.images, args.images.stem, any_count=True)
-    else:
-        dataset = dataset_of(args)
+    images: Path | None = args.images
+    dataset = open_file(images, images.stem, any_count=True) if images else dataset_of(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out} must end in .npz")
     if args.out.is_dir() or not args.out.parent.is_dir():

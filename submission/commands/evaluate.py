@@ -37,9 +37,8 @@ def options_of(args: argparse.Namespace) -> EvaluationOptions:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the leaderboard; exit code 1 if the submission failed."""
-    dataset = options.dataset_of(args)
     chosen = options_of(args)
-    row = evaluate(chosen, dataset)
+    row = evaluate(chosen, options.dataset_of(args))
     if row is None:
         return
     table = leaderboard.table(leaderboard.read(chosen.leaderboard), row["data"])

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.metrics.settings import METRICS, ScoreOptions, chosen
-from submission.pipeline.train import TrainOptions
 from submission.runtime import paths
 
 T = TypeVar("T")
@@ -52,19 +51,14 @@ def add_quick(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """All of `train` but --config; see training_of."""
-    add_bindings(parser)
-    add_data(parser)
-    add_name(parser)
-    add_weights(parser)
-    add_device(parser)
+    """What fills TrainOptions, but for --config."""
+    for add in (add_bindings, add_data, add_name, add_weights, add_device):
+        add(parser)
     what = "train so many and export the one that ranks first by UDR, without labels"
     parser.add_argument("--seeds", type=int, default=1, help=what)
-    what = (
-        "begin no further seed that would end after so many hours from the start; the same command "
-        "goes on with the seeds that are left"
-    )
-    parser.add_argument("--hours", type=float, help=what)
+    what = "begin no further seed that would end after so many hours from the start"
+    left = "the same command goes on with the seeds that are left"
+    parser.add_argument("--hours", type=float, help=f"{what}; {left}")
     what = "as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
     parser.add_argument("--memory", help=what)
 
@@ -78,10 +72,6 @@ def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
     """A dataclass of the arguments that its fields are named after, and of `others`."""
     names = [field.name for field in fields(kind) if field.name in args]  # type: ignore[arg-type]
     return kind(**{name: getattr(args, name) for name in names} | others)
-
-
-def training_of(args: argparse.Namespace) -> TrainOptions:
-    return filled(TrainOptions, args)
 
 
 def scoring_of(args: argparse.Namespace) -> ScoreOptions:

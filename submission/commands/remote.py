@@ -33,8 +33,6 @@ def run(args: argparse.Namespace) -> None:
     parsed = parser.parse_args([*options, "--tag", "submission-"])
     refuse_options(evaluate.options_of(parsed), dataset_of(parsed))
     make_remote(folder, [sys.executable, "-P", "-m", "submission", "evaluate", *options])
-    print(
-        f"{folder} evaluates every pushed tag submission-*:\n"
-        f"  git remote add local {shlex.quote(str(folder))}\n"
-        "  git tag submission-v0.1 && git push local submission-v0.1"
-    )
+    print(f"{folder} evaluates every pushed tag submission-*:")
+    print(f"  git remote add local {shlex.quote(str(folder))}")
+    print("  git tag submission-v0.1 && git push local submission-v0.1")

@@ -21,6 +21,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the report; errors as in `write_report`."""
     out = write_report(args.run, args.baseline, args.out, args.data, args.dataset, args.device)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")

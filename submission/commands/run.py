@@ -5,19 +5,17 @@ import logging
 from pathlib import Path
 
 from submission.commands import train as server_job
-from submission.commands.options import add_metrics, add_training, scoring_of, training_of
+from submission.commands.options import add_metrics, add_training, filled, scoring_of
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.score import score_run
-from submission.pipeline.train import train, working_in
+from submission.pipeline.train import TrainOptions, train, working_in
 from submission.runtime import paths, signals
 from submission.runtime.usage import Stages
 from submission.server import events
 
 log = logging.getLogger(__name__)
-# Render seed of the dry run's stand-in.
-SEED = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,20 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains and exports; off the server renders a stand-in if need be, and scores, too."""
+    args.config = args.config or Path("public.gin" if events.is_grading() else "dry_run.gin")
     if events.is_grading():
-        args.config = args.config or Path("public.gin")
         server_job.run(args)
         return
-    args.config = args.config or Path("dry_run.gin")
     # What is mistyped is heard of now, not after the rendering or the training.
-    scoring = scoring_of(args)
+    scoring, options = scoring_of(args), filled(TrainOptions, args)
     load_training(args.config, args.bindings)
     folder = paths.run_folder(args.name or "dry_run")
     stages = Stages()
     with signals.stoppable(), working_in(folder):
         dataset, rendered = _named_or_rendered(args, stages)
         print(f"\n{dataset.description}\n")
-        planned = train(dataset, folder, training_of(args), stages, scoring=True, rendered=rendered)
+        planned = train(dataset, folder, options, stages, scoring=True, rendered=rendered)
         score_run(dataset, folder, scoring, stages)
         log_comparison(planned, stages)
         stages.write(folder / "stages.json")
@@ -53,8 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
-    """The data set that is named if its file is there, else a rendered stand-in of domain real;
-    and whether it is that stand-in."""
+    """The named data set if its file is there, else a rendered stand-in; and whether it is that."""
     folder, name = args.data or paths.data_folder(), args.dataset or paths.dataset_name()
     # Who names a data set on the command line wants that one, or to hear that it is missing.
     if args.dataset or args.data or find_file(folder, name)[1]:
@@ -66,5 +62,5 @@ def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Datase
     path = folder / "mpi3d_real" / "mpi3d_real.npz"
     if not path.exists():
         with stages.stage("rendering"):
-            write_stand_in(folder, "real", args.axis_steps, SEED)
+            write_stand_in(folder, "real", args.axis_steps, seed=0)
     return open_file(path, "mpi3d_real"), True

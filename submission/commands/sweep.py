@@ -20,25 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     options.add_metrics(parser)
     options.add_bindings(parser)
-    add(
-        "--config",
-        type=Path,
-        action="append",
-        required=True,
-        dest="configs",
-        metavar="FILE",
-        help="gin file; once for each",
-    )
+    listed = {"action": "append", "dest": "configs", "metavar": "FILE"}
+    add("--config", type=Path, required=True, help="gin file; once for each", **listed)
     add("--seeds", type=int, default=5, metavar="N", help="0 to N-1 (default: %(default)s)")
     what = "folder of the sweep: a run folder per job, sweep.csv, sweep.txt"
     add("--out", type=Path, required=True, help=what)
     options.add_data(parser)
     options.add_weights(parser)
-    what = (
-        "a running Ray cluster; its nodes need this checkout with its environment, the data, --out "
-        "and the cache at the same paths, as on a shared disk; default: this machine"
-    )
-    add("--address", metavar="auto|HOST:PORT", help=what)
+    same = "this checkout with its environment, the data, --out and the cache at the same paths"
+    what = f"a running Ray cluster; its nodes need {same}, as on a shared disk"
+    add("--address", metavar="auto|HOST:PORT", help=f"{what}; default: this machine")
     what = "cores, and so threads, per job (default: %(default)s)"
     add("--cpus", type=int, default=min(2, os.cpu_count() or 1), help=what)
     add("--gpus", type=float, help="per job, as 1 or 0.5; default: 1 if a GPU is here, else 0")
@@ -53,11 +44,8 @@ def options_of(args: argparse.Namespace) -> SweepOptions:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the table; exit code 1 if a job failed."""
-    dataset = options.dataset_of(args)
-    failed = run_sweep(options_of(args), dataset)
+    failed = run_sweep(options_of(args), options.dataset_of(args))
     print(f"\n{(args.out / 'sweep.txt').read_text()}\nin {args.out}")
     if failed:
-        jobs = len(args.configs) * args.seeds
-        said = "mend what they say, and the same command continues them"
-        print(f"\n{len(failed)} of {jobs} jobs failed: {said}", file=sys.stderr)
-        sys.exit(1)
+        what = f"{len(failed)} of {len(args.configs) * args.seeds} jobs failed"
+        sys.exit(f"\n{what}: mend what they say, and the same command continues them")

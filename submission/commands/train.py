@@ -1,12 +1,11 @@
 """`train`: what the server runs. Data -> features -> VAE -> TorchScript, and the events."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from submission.commands.options import add_training, dataset_of, training_of
+from submission.commands.options import add_training, dataset_of, filled
 from submission.pipeline.memory_plan import log_comparison
-from submission.pipeline.train import train, working_in
+from submission.pipeline.train import TrainOptions, train, working_in
 from submission.runtime import paths, signals
 from submission.runtime.errors import first_line
 from submission.runtime.usage import Stages
@@ -23,14 +22,11 @@ def run(args: argparse.Namespace) -> None:
     events.execution_started()
     try:
         with signals.stoppable():
-            dataset = dataset_of(args)
-            folder = paths.run_folder(args.name)
-            options = replace(training_of(args), for_grading=events.is_grading())
-            stages = Stages()
+            dataset, stages = dataset_of(args), Stages()
+            folder, progress = paths.run_folder(args.name), events.register_progress
+            options = filled(TrainOptions, args, for_grading=events.is_grading())
             with working_in(folder):
-                planned = train(
-                    dataset, folder, options, stages, on_progress=events.register_progress
-                )
+                planned = train(dataset, folder, options, stages, on_progress=progress)
             log_comparison(planned, stages)
             print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:

@@ -1,7 +1,7 @@
 """Section 2.2: every image of the data set becomes one feature vector, once, in bounded memory.
 
-The vectors go to `<cache>/<key>.npy`, float32 (num_images, 512), in data-set order. The key hashes
-the data file and the weights, so that runs with other VAE settings share one extraction.
+The vectors go to `<cache>/features/<key>.npy`, float32 (num_images, 512), in data-set order. The
+key hashes the data file and the weights, so that runs with other VAE settings share one extraction.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 
 from submission.data.dataset import Dataset
 from submission.features.extractor import FEATURE_SIZE, Extractor
-from submission.runtime import signals
+from submission.runtime import paths, signals
 from submission.runtime.config import configurable
 from submission.runtime.device import fast_cpu
 from submission.runtime.errors import UserError
@@ -34,6 +34,10 @@ def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
     """Name of the cached features: 24 hex digits of what they are computed from."""
     kind = f"{type(extractor.aggregation).__name__}-{extractor.resolution}"
     return hashlib.sha256(f"{data_md5}-{weights_sha256}-{kind}".encode()).hexdigest()[:24]
+
+
+def cached_features(key: str) -> Path:
+    return paths.cache_folder() / "features" / f"{key}.npy"
 
 
 @configurable

@@ -15,7 +15,7 @@ from typing import Any
 import gin
 
 from submission.data.dataset import Dataset, md5_warning, verify
-from submission.features.extraction import cache_key, extract_features, open_features
+from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
@@ -127,7 +127,7 @@ def train(
         log.warning(warning)
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
-    key = cache_key(md5, weights, extractor)
+    key = extraction.cache_key(md5, weights, extractor)
     made_of = "\n".join([key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])])
     fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
     model = paths.model_path(folder)
@@ -137,15 +137,15 @@ def train(
         stages.read(folder / "stages.json")
         return planned
     check_checkpoints(folder, fingerprint)
-    cached = paths.cache_folder() / "features" / f"{key}.npy"
+    cached = extraction.cached_features(key)
     paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
     with stages.stage("features"):
-        extract_features(dataset, extractor, cached, device, planned.batch_size)
+        extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
     if not record:
         # From here on curves in the folder are not those of a model that it may have already.
         write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
     with stages.stage("VAE"):
-        features = open_features(cached, device, planned.features_in_memory)
+        features = extraction.open_features(cached, device, planned.features_in_memory)
         means, seed, trained = learn(features, folder, fingerprint, seeds, until, on_progress)
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)

@@ -39,15 +39,14 @@ def _value(headline: dict[str, float], metric: str) -> float | None:
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:
     """Each run's score; none if a run lacks it."""
-    found = [_value(run.headline, metric) for run in runs]
+    found = [_value(run.scores["scores"]["headline"], metric) for run in runs]
     return [value for value in found if value is not None] if None not in found else []
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None] | None:
     """Mean and standard deviation (None of a single value); None of no values."""
-    if not values:
-        return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return (statistics.fmean(values), spread) if values else None
 
 
 def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float] | None:
@@ -55,9 +54,8 @@ def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]
     run, or if neither has any spread: a coarse score that a few seeds share is no certainty."""
     if min(len(new), len(old)) < 2 or len(set(new)) == len(set(old)) == 1:
         return None
-    with warnings.catch_warnings():
-        # One side alone may have no spread, which scipy warns of.
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # One side alone may have no spread, which scipy warns of.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         ends = ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
     return float(ends.low), float(ends.high)
 
@@ -68,9 +66,8 @@ def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
     found = []
     if any(run.scores["data"] != runs[0].scores["data"] for run in runs):
         found.append("they were measured on different data")
-    if any(
-        run.scores["scores"]["settings"] != runs[0].scores["scores"]["settings"] for run in runs
-    ):
+    settings = [run.scores["scores"]["settings"] for run in runs]
+    if any(each != settings[0] for each in settings):
         found.append("their metric settings differ")
     for side in (these, baselines):
         names = " and ".join(run.name for run in side)
@@ -87,14 +84,9 @@ def changes(these: Sequence[Run], baselines: Sequence[Run], seeds: bool = True) 
     new, old = (_made_of(side[0]) for side in (these, baselines))
     if not seeds or len(these) > 1 or len(baselines) > 1:
         new, old = ({pair for pair in side if pair[0] != "train_vae.seed"} for side in (new, old))
-    keys = sorted({key for key, _ in new ^ old})
-    return [
-        f"{sign} {key} = {value}"
-        for name in keys
-        for sign, side in (("-", old - new), ("+", new - old))
-        for key, value in sorted(side)
-        if key == name
-    ]
+    sides = enumerate((old - new, new - old))
+    lines = sorted((key, is_new, value) for is_new, side in sides for key, value in side)
+    return [f"{'-+'[is_new]} {key} = {value}" for key, is_new, value in lines]
 
 
 def _made_of(run: Run) -> set[tuple[str, str]]:

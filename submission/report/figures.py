@@ -36,31 +36,19 @@ def traversals(
     images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
     strips = []
     for latent, row, distance in zip(np.flatnonzero(active), rows, far, strict=True):
-        values = dataset.factors(row).T
-        changing = [
-            f"{name} ({len(np.unique(v))} values)"
-            for name, v in zip(FACTOR_NAMES, values, strict=True)
-            if len(np.unique(v)) > 1
-        ]
-        strips.append(
-            {
-                "latent": int(latent),
-                "png": _png(np.concatenate([images[i] for i in row.tolist()], axis=1)),
-                "changing": changing,
-                "far": float(distance.max()),
-            }
-        )
+        values = map(len, map(np.unique, dataset.factors(row).T))
+        counts = zip(FACTOR_NAMES, values, strict=True)
+        changing = [f"{name} ({count} values)" for name, count in counts if count > 1]
+        png = _png(np.concatenate([images[i] for i in row.tolist()], axis=1))
+        strip = {"latent": int(latent), "far": float(distance.max())}
+        strips.append(strip | {"png": png, "changing": changing})
     return {"anchor": anchor, "anchor_png": _png(images[anchor]), "strips": strips}
 
 
 def curves(this: Run, baseline: Run | None) -> Markup:
     """The losses over the epochs; the baseline dashed."""
-    panels = {
-        "squared error": "squared_error",
-        "KL, summed over latents": "kl",
-        "beta": "beta",
-        "active latents": "active_latents",
-    }
+    panels = {"squared error": "squared_error", "KL, summed over latents": "kl"}
+    panels |= {"beta": "beta", "active latents": "active_latents"}
     with _style("curves"):
         figure = Figure(figsize=(11.5, 2.6))
         axes = figure.subplots(1, 4)
@@ -104,8 +92,7 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
         for j, axis in enumerate(axes.flat[: len(active)]):
             counts, _ = np.histogram(codes[:, j].clip(-edge, edge), bins)
             axis.stairs(counts, bins, fill=True, color=_BLUE if active[j] else _GREY)
-            mark = "" if active[j] else " inactive"
-            axis.set_title(f"latent {j}{mark}", fontsize=8)
+            axis.set_title(f"latent {j}{'' if active[j] else ' inactive'}", fontsize=8)
             axis.set_yticks([])
             axis.tick_params(labelsize=7)
         figure.supxlabel("mean of the latent for an image", fontsize=8)
@@ -117,24 +104,17 @@ def histograms(codes: NDArray[np.float32], active: NDArray[np.bool_]) -> Markup:
 def _style(salt: str) -> Any:
     """Text and lines in _INK on nothing. `salt` keeps the ids of two figures on a page apart."""
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": salt,
-        "font.family": "sans-serif",
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    style: dict[Any, Any] = {"svg.hashsalt": salt, "font.family": "sans-serif"}
+    style |= dict.fromkeys(("svg.fonttype", "figure.facecolor", "axes.facecolor"), "none")
+    style |= dict.fromkeys(("axes.spines.top", "axes.spines.right"), False)
     return matplotlib.rc_context(style | dict.fromkeys(ink, _INK))
 
 
 def _svg(figure: Figure, title: str) -> Markup:
     """A figure as an <svg> element of the page, in the page's text colour."""
     text = io.StringIO()
-    figure.savefig(
-        text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)

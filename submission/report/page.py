@@ -6,6 +6,7 @@ The page holds its figures and no script, so it can be mailed, and opened withou
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -18,15 +19,8 @@ from submission.latents.vae import INACTIVE_KL, carries_anything
 from submission.metrics.grids import GridRepresentations
 from submission.metrics.library import dci
 from submission.metrics.settings import load_settings
-from submission.report.analysis import (
-    IMPORTANCE_POINTS,
-    QUANTILES,
-    gbt_importance,
-    mutual_information,
-)
-from submission.report.comparison import changes, obstacles, score_rows
-from submission.report.figures import curves, histograms, traversals
-from submission.report.runs import Run, dataset_of, read_run, scored
+from submission.report import analysis, comparison, figures
+from submission.report.runs import Run, read_run, scored, scored_dataset
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
@@ -61,13 +55,11 @@ def write_report(
     out = out or this.folder / "report.html"
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
-    dataset, data_md5 = dataset_of(this, data, dataset_name)
+    dataset, data_md5 = scored_dataset(this, data, dataset_name)
     model = paths.model_path(this.folder)
     if model.is_file() and sha256(model) != this.scores["model_sha256"]:
-        raise UserError(
-            f"the scores in {this.folder} are of another model than {model}: run `python -m "
-            "submission score` again"
-        )
+        what = f"the scores in {this.folder} are of another model than {model}"
+        raise UserError(f"{what}: run `python -m submission score` again")
     codes = codes_of(model, dataset, data_md5, pick_device(device))
     write_text(out, page(new, old, dataset, codes, [folder.name for folder in left_out]))
     return out
@@ -80,10 +72,9 @@ def page(
     codes: NDArray[np.float32],
     left_out: Sequence[str] = (),
 ) -> str:
-    """The report as HTML.
+    """The report as HTML. Of several seeds all but the scores is shown of the first.
 
     Args:
-        these: seeds of a run; all but the scores is shown of the first. baselines: of another.
         dataset: a whole grid.
         codes: (num_images, C) the first run's means, in data-set order.
         left_out: names of seeds without scores.
@@ -92,26 +83,23 @@ def page(
     settings = this.scores["scores"]["settings"]
     load_settings(quick=this.scores["scores"]["counts"] != "official")
     grid = GridRepresentations(codes, dataset.factor_sizes)
-    information = mutual_information(grid, settings["mig.num_train"], settings["mig.batch_size"])
-    points = min(settings["dci.num_train"], IMPORTANCE_POINTS)
-    importance = gbt_importance(grid, points, settings["dci.batch_size"])
+    mig_points, mig_batch = settings["mig.num_train"], settings["mig.batch_size"]
+    information = analysis.mutual_information(grid, mig_points, mig_batch)
+    points = min(settings["dci.num_train"], analysis.IMPORTANCE_POINTS)
+    importance = analysis.gbt_importance(grid, points, settings["dci.batch_size"])
     active = carries_anything(codes)
     top_two = np.sort(information, axis=0)[::-1][:2]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, strict = jinja2.FileSystemLoader(Path(__file__).parent), jinja2.StrictUndefined
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=loader, undefined=strict, autoescape=True, **blocks)
     return environment.get_template("report.html.j2").render(
         these=these,
         baselines=baselines,
         stand_in=dataset.stand_in is not None,
-        scores=score_rows(these, baselines),
+        scores=comparison.score_rows(these, baselines),
         left_out=left_out,
-        obstacles=obstacles(these, baselines),
-        changes=changes(these, baselines) if baselines else [],
+        obstacles=comparison.obstacles(these, baselines),
+        changes=comparison.changes(these, baselines) if baselines else [],
         unknown=[one.name for one in (*these, *baselines) if not one.config],
         factors=FACTOR_NAMES,
         active=active.tolist(),
@@ -121,8 +109,8 @@ def page(
         importance=importance.tolist(),
         per_latent=dci.disentanglement_per_code(importance).tolist(),
         points=points,
-        curves=curves(this, baselines[0] if baselines else None) if this.losses else None,
-        histograms=histograms(codes, active),
-        traversals=traversals(dataset, codes, active),
-        quantiles=QUANTILES.tolist(),
+        curves=figures.curves(this, next(iter(baselines), None)) if this.losses else None,
+        histograms=figures.histograms(codes, active),
+        traversals=figures.traversals(dataset, codes, active),
+        quantiles=analysis.QUANTILES.tolist(),
     )

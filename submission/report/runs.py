@@ -34,11 +34,6 @@ class Run:
     def name(self) -> str:
         return self.folder.resolve().name
 
-    @property
-    def headline(self) -> dict[str, float]:
-        values: dict[str, float] = self.scores["scores"]["headline"]
-        return values
-
 
 def scored(folders: Sequence[Path]) -> list[Path]:
     """The runs that have scores, so that a seed that failed hides no other. Where none has any, all
@@ -47,23 +42,18 @@ def scored(folders: Sequence[Path]) -> list[Path]:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads what a run left in its folder.
-
-    Raises:
-        UserError: no such folder, no scores in it, or a file of it is damaged.
-    """
+    """Reads what a run left in its folder; UserError for no such folder, no scores in it, or a
+    damaged file."""
     if not folder.is_dir():
         raise UserError(f"no run {folder}: name the folder that `run` or `train` wrote")
     if not (folder / "scores.json").is_file():
         if not paths.model_path(folder).is_file():
-            raise UserError(
-                f"{folder} has neither scores.json nor an exported model: repeat the command that "
-                "trains it, which goes on where it was"
-            )
-        raise UserError(
-            f"{folder} has no scores.json: make it by `AICROWD_OUTPUT_PATH={folder.parent} python "
-            f"-m submission score --name {folder.resolve().name}` with the run's --data, --dataset"
-        )
+            what = f"{folder} has neither scores.json nor an exported model"
+            remedy = "repeat the command that trains it, which goes on where it was"
+            raise UserError(f"{what}: {remedy}")
+        score = f"python -m submission score --name {folder.resolve().name}"
+        remedy = f"`AICROWD_OUTPUT_PATH={folder.parent} {score}` with the run's --data, --dataset"
+        raise UserError(f"{folder} has no scores.json: make it by {remedy}")
     scores = _read(folder / "scores.json", _scores, {})
     config = _read(folder / "config.gin", Path.read_text, "")
     best = _read(folder / "udr.json", lambda file: f"seed_{_json(file)['best_seed']}", "")
@@ -76,26 +66,20 @@ def read_run(folder: Path) -> Run:
     one_seed = {"weights": "", "seeds": 1, "trained": 1}
     made_of = _read(folder / RECORD, lambda file: one_seed | _json(file), one_seed)
     if "unfinished" in made_of:
-        raise UserError(
-            f"{folder} has been trained anew and not to the end: its scores are of the model "
-            "before, its curves are not; repeat the command that trains it"
-        )
+        why = "its scores are of the model before, its curves are not"
+        what = f"{folder} has been trained anew and not to the end: {why}"
+        raise UserError(f"{what}; repeat the command that trains it")
     ranking = _read(folder / "udr.txt", Path.read_text, "")
     return Run(folder, scores, config, losses, groups, stages, made_of, ranking)
 
 
 def _read(file: Path, parse: Callable[[Path], Any], default: Any) -> Any:
-    """What `parse` makes of a file; the default if there is no such file.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """What `parse` makes of a file; the default if there is no such file."""
     try:
         return parse(file) if file.is_file() else default
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({type(error).__name__}: {error}): train or score the run again"
-        ) from error
+        what = f"{file} cannot be read ({type(error).__name__}: {error})"
+        raise UserError(f"{what}: train or score the run again") from error
 
 
 def _json(file: Path) -> Any:
@@ -119,30 +103,23 @@ def _scores(file: Path) -> dict[str, Any]:
 def _groups(file: Path) -> tuple[list[dict[str, str]], dict[str, Path]]:
     """The groups, and where the losses of those are that a VAE was trained on."""
     groups = read_csv(file)
-    folders = {
-        f"group {row['group']}": f"group_{row['group']}/start_{row['start']}"
-        for row in groups
-        if int(row["components"]) > 1
-    }
-    return groups, {name: file.parent / f / "losses.csv" for name, f in folders.items()}
+    pairs = [(row["group"], row["start"]) for row in groups if int(row["components"]) > 1]
+    folders = {f"group {g}": file.parent / f"group_{g}" / f"start_{start}" for g, start in pairs}
+    return groups, {name: folder / "losses.csv" for name, folder in folders.items()}
 
 
 def _numbers(file: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in read_csv(file)]
 
 
-def dataset_of(this: Run, folder: Path | None, name: str | None) -> tuple[Dataset, str]:
-    """The data set that the scores were measured on, and its MD5.
-
-    Raises:
-        UserError: it is not there, or is another.
-    """
+def scored_dataset(this: Run, folder: Path | None, name: str | None) -> tuple[Dataset, str]:
+    """The data set that the scores were measured on, and its MD5; UserError unless it is there."""
     said = this.scores["data"]
     sizes = tuple(said["factor_sizes"])
     name = name or said["name"].split()[-1]  # "a rendered stand-in for mpi3d_real"
     # Where `run` leaves the stand-in that it renders.
-    rendered = paths.home() / "stand_in" / f"real_axis_steps_{sizes[-1]}"
-    rendered = rendered / "mpi3d_real" / "mpi3d_real.npz"
+    folder_name = f"real_axis_steps_{sizes[-1]}"
+    rendered = paths.home() / "stand_in" / folder_name / "mpi3d_real" / "mpi3d_real.npz"
     official = find_file(paths.data_folder(), name)[1]
     if folder is None and official is None and said["stand_in"] and rendered.is_file():
         dataset = open_file(rendered, "mpi3d_real")
@@ -150,8 +127,7 @@ def dataset_of(this: Run, folder: Path | None, name: str | None) -> tuple[Datase
         dataset = open_dataset(folder or paths.data_folder(), name)
     md5 = verify(dataset)
     if md5 != said["md5"]:
-        raise UserError(
-            f"{dataset.path} is not what {this.folder} was scored on ({said['name']}, "
-            f"{' x '.join(map(str, sizes))}, MD5 {said['md5'][:8]}...): name its folder with --data"
-        )
+        data = f"{said['name']}, {' x '.join(map(str, sizes))}, MD5 {said['md5'][:8]}..."
+        what = f"{dataset.path} is not what {this.folder} was scored on ({data})"
+        raise UserError(f"{what}: name its folder with --data")
     return dataset, md5

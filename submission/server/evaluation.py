@@ -26,25 +26,14 @@ from submission.runtime.errors import UserError, first_line
 from submission.runtime.git import GitError, git
 from submission.runtime.limits import parse_bytes
 from submission.runtime.usage import Stages
-from submission.server import leaderboard
-from submission.server.runners import (
-    Evaluation,
-    EvaluationOptions,
-    Failure,
-    engine_answers,
-    run_here,
-    run_in_container,
-)
+from submission.server import leaderboard, runners
+from submission.server.runners import Evaluation, EvaluationOptions, Failure
 
 BATCH_SIZES = (16, 64)  # the two in which the challenge's scorer calls the model
 
 
 def refuse_options(options: EvaluationOptions, dataset: Dataset) -> None:
-    """Refuses wrong options before hours of work.
-
-    Raises:
-        UserError: the first that is wrong.
-    """
+    """Raises UserError for the first wrong option, before hours of work."""
     parse_bytes(options.memory)
     if not 0 < options.hours < 10_000:
         raise UserError(f"--hours {options.hours:g} must be above 0 and below 10,000")
@@ -56,9 +45,8 @@ def refuse_options(options: EvaluationOptions, dataset: Dataset) -> None:
 
 
 def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | None:
-    """Evaluates one tag; returns its new row of the leaderboard.
-
-    None if nothing is done: with `once`, where the tag's commit has a row already.
+    """Evaluates one tag; returns its new row of the leaderboard, or None if nothing is done: with
+    `once`, where the tag's commit has a row already.
 
     Raises:
         UserError: an option is wrong, or there is no such tag, Docker engine or redis-server. A
@@ -66,36 +54,26 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
     """
     refuse_options(options, dataset)
     commit = tagged_commit(options.repo, options.tag)
-    if options.once:
-        rows = leaderboard.read(options.leaderboard)
-        if earlier := [row["tag"] for row in rows if row["commit"] == commit]:
-            print(f"{options.tag}: its commit {commit[:10]} was evaluated already, as {earlier[0]}")
-            return None
-    if options.container and not engine_answers():
-        raise UserError(
-            "no Docker engine answers here: start one, or add --no-container (a fresh clone on "
-            "this machine, without the image and without its isolation)"
-        )
+    rows = leaderboard.read(options.leaderboard) if options.once else []
+    if earlier := [row["tag"] for row in rows if row["commit"] == commit]:
+        print(f"{options.tag}: its commit {commit[:10]} was evaluated already, as {earlier[0]}")
+        return None
+    if options.container and not runners.engine_answers():
+        remedy = "(a fresh clone on this machine, without the image and without its isolation)"
+        raise UserError(f"no Docker engine answers here: start one, or add --no-container {remedy}")
     data_md5 = verify(dataset)
     now = datetime.now(UTC)
     folder = paths.home().resolve() / "evaluations" / f"{options.name}-{now:%Y%m%dT%H%M%S}"
     folder.mkdir(parents=True)
-    row: leaderboard.Row = {
-        "tag": options.tag,
-        "commit": commit,
-        "time": now.isoformat(timespec="seconds"),
-        "data": leaderboard.data_key(dataset, "quick" if options.quick else "official"),
-        "container": options.container,
-        "memory": options.memory,
-        "hours": options.hours,
-        "log": str(folder / "log.txt"),
-    }
+    row: leaderboard.Row = {"tag": options.tag, "commit": commit}
+    row["time"] = now.isoformat(timespec="seconds")
+    row["data"] = leaderboard.data_key(dataset, "quick" if options.quick else "official")
+    row |= {"container": options.container, "memory": options.memory, "hours": options.hours}
+    row["log"] = str(folder / "log.txt")
     stages = Stages()
     print(f"{options.tag} ({commit[:10]}) on {dataset.description}\nlog: {row['log']}", flush=True)
-    with (
-        open(folder / "log.txt", "wb") as log,
-        signals.cleared_away("this evaluation has no row; the same command begins anew"),
-    ):
+    lost = "this evaluation has no row; the same command begins anew"
+    with open(row["log"], "wb") as log, signals.cleared_away(lost):
         evaluation = Evaluation(options, dataset, data_md5, folder, log)
         try:
             row["scores"] = _scores(evaluation, commit, stages)
@@ -118,10 +96,13 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
     with stages.stage("clone"):
         _clone(evaluation, commit)
     try:
-        (run_in_container if options.container else run_here)(evaluation, stages)
+        (runners.run_in_container if options.container else runners.run_here)(evaluation, stages)
     except subprocess.TimeoutExpired as error:
         raise Failure("time out", f"killed after {options.hours:g} hours") from error
-    model = exported_model(evaluation.output, options.name)
+    output = evaluation.output.resolve()
+    model = paths.model_path(output / options.name)
+    if not model.is_file() or not model.resolve().is_relative_to(output):  # a link elsewhere
+        raise Failure("no model", f"it exported no {model.relative_to(output)}")
     device = pick_device(options.device)
     with stages.stage("checking the model"):
         check_model(model, dataset, device)
@@ -130,28 +111,20 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
     except (UserError, ValueError, RuntimeError) as error:
         reason = "over all images the model gives NaN, infinity or unlike shapes"
         raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
-    scoring = ScoreOptions(quick=options.quick, device=options.device)
     try:
+        scoring = ScoreOptions(quick=options.quick, device=options.device)
         score_run(dataset, evaluation.folder, scoring, stages, model)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
-    scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]
-    headline: dict[str, float] = scores["headline"]
-    return headline
+    return dict(json.loads((evaluation.folder / "scores.json").read_text())["scores"]["headline"])
 
 
 def tagged_commit(repository: str, tag: str) -> str:
-    """The commit of a tag in a repository, local or remote.
-
-    Raises:
-        UserError: no such repository, or no such tag in it.
-    """
+    """The commit of a tag in a repository, local or remote; UserError if either is not there."""
     try:
         listed = git("ls-remote", "--tags", repository)
     except GitError as error:
-        raise UserError(
-            f"the repository {repository} cannot be read: {first_line(error)}"
-        ) from error
+        raise UserError(f"repository {repository} cannot be read: {first_line(error)}") from error
     found = {name: commit for commit, name in map(str.split, listed.splitlines())}
     # An annotated tag is an object of its own; the line with ^{} names its commit.
     for name in (f"refs/tags/{tag}^{{}}", f"refs/tags/{tag}"):
@@ -172,35 +145,17 @@ def _clone(evaluation: Evaluation, commit: str) -> None:
         raise Failure("clone error", reason) from error
 
 
-def exported_model(output: Path, name: str) -> Path:
-    """The file that the run exported.
-
-    Raises:
-        Failure: there is none, or it is a link to somewhere else.
-    """
-    model = paths.model_path(output / name)
-    if not model.is_file() or not model.resolve().is_relative_to(output.resolve()):
-        raise Failure("no model", f"it exported no {model.relative_to(output)}")
-    return model
-
-
 def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
-    """Calls the model as the challenge's scorer does, in batches of 16 and 64 images.
-
-    Raises:
-        Failure: no TorchScript, or an answer that is not (N, C) finite numbers.
-    """
+    """Calls the model as the challenge's scorer does, in batches of 16 and 64 images. Raises
+    Failure if it is no TorchScript, or answers anything but (N, C) finite numbers."""
     try:
         module = load(model, str(device))
     except UserError as error:
-        reason = (
-            "its pytorch_model.pt is no TorchScript file (a pickled module, which could run any "
-            "code, is not loaded)"
-        )
+        what = "its pytorch_model.pt is no TorchScript file"
+        reason = f"{what} (a pickled module, which could run any code, is not loaded)"
         raise Failure("no TorchScript", reason) from error
     images = to_float(next(dataset.batches(max(BATCH_SIZES))), device)
-    for size in BATCH_SIZES:
-        batch = images[:size]
+    for batch in (images[:size] for size in BATCH_SIZES):
         try:
             with torch.inference_mode():
                 codes = module(batch)
@@ -214,8 +169,7 @@ def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
         try:
             finite = bool(torch.isfinite(codes).all())
         except RuntimeError as error:
-            kinds = "sparse, quantized, or without values"
-            reason = f"the model answers a tensor that is no plain array ({kinds})"
-            raise Failure("wrong shape", reason) from error
+            what = "a tensor that is no plain array (sparse, quantized, or without values)"
+            raise Failure("wrong shape", f"the model answers {what}") from error
         if not finite:
             raise Failure("NaN", "the model answers NaN or infinity")

@@ -1,9 +1,9 @@
 """The events that the challenge's grader listens for, sent so that a silent grader hangs nothing.
 
 Off the grader (AICROWD_IS_GRADING unset or empty) every call returns at once. On it, aicrowd-api
-0.1.25 waits for its Redis without end, and a blocking event waits for its answer without end. So
-one daemon thread sends all events in order; callers never wait for a plain event, and wait for a
-blocking one (submit, execution_error) for AICROWD_EVENT_TIMEOUT seconds (default 60) at most.
+0.1.25 waits for its Redis, and for a blocking event's answer, without end. So one daemon thread
+sends all events in order; callers never wait for a plain event, and for a blocking one (submit,
+execution_error) AICROWD_EVENT_TIMEOUT seconds (default 60) at most.
 """
 
 import logging
@@ -14,7 +14,6 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "disentanglement_challenge"
 _outbox: queue.Queue[tuple[dict[str, Any], threading.Event]] = queue.Queue()
 _sender: threading.Thread | None = None
 
@@ -25,22 +24,21 @@ def is_grading() -> bool:
 
 
 def execution_started() -> None:
-    """INFO: the run has begun."""
     _send("INFO", "execution_started")
 
 
 def register_progress(training_progress: float) -> None:
-    """INFO: the share of the training that is done, in 0..1."""
+    """The share of the training that is done, in 0..1."""
     _send("INFO", "register_progress", training_progress=training_progress)
 
 
 def submit() -> None:
-    """SUCCESS, blocking: the representation is exported and may be scored."""
+    """Blocking: the representation is exported and may be scored."""
     _send("SUCCESS", "submit", blocking=True)
 
 
 def execution_error(error: str) -> None:
-    """ERROR, blocking: the run has failed for the reason given."""
+    """Blocking: the run has failed for the reason given."""
     _send("ERROR", "execution_error", blocking=True, error=error)
 
 
@@ -51,13 +49,9 @@ def _send(kind: str, name: str, blocking: bool = False, **payload: Any) -> None:
     if _sender is None:
         _sender = threading.Thread(target=_deliver, name="grader-events", daemon=True)
         _sender.start()
+    event = {"event_type": f"AICROWD_EVENT_{kind}", "message": name, "blocking": blocking}
+    event["payload"] = {"event_type": f"disentanglement_challenge:{name}", **payload}
     sent = threading.Event()
-    event = {
-        "event_type": f"AICROWD_EVENT_{kind}",
-        "message": name,
-        "payload": {"event_type": f"{_PREFIX}:{name}", **payload},
-        "blocking": blocking,
-    }
     _outbox.put((event, sent))
     if blocking and not sent.wait(timeout_seconds()):
         log.warning("the grader did not answer %r in %g s; going on", name, timeout_seconds())

@@ -5,7 +5,6 @@ that aicrowd-api uses, keeps nothing on disk, and forgets beyond 64 MB.
 """
 
 import json
-import logging
 import shutil
 import socket
 import subprocess
@@ -19,8 +18,6 @@ from typing import Any
 import redis
 
 from submission.runtime.errors import UserError
-
-log = logging.getLogger(__name__)
 
 CHANNEL = "AICROWD_REDIS_COMMUNICATION_CHANNEL"
 ANSWERS = "AICROWD_BLOCKING_RESPONSE_CHANNEL"
@@ -40,30 +37,20 @@ class Events(list[dict[str, Any]]):
 
     def named(self) -> list[str]:
         """Their names, as `submit`; each event's own text is the submission's, so not trusted."""
-        names = []
-        for event in self:
-            payload = event.get("payload")
-            kind = payload.get("event_type") if isinstance(payload, dict) else None
-            names.append(str(kind).rpartition(":")[2])
-        return names
+        payloads = [event.get("payload") for event in self]
+        kinds = [each.get("event_type") if isinstance(each, dict) else None for each in payloads]
+        return [str(kind).rpartition(":")[2] for kind in kinds]
 
 
 @contextmanager
 def grader(host: str, folder: Path) -> Iterator[tuple[int, Events]]:
-    """Runs `redis-server` on an address of this machine; yields its port and the events.
-
-    Args:
-        host: the address to listen at, and no other. folder: for its configuration and log.
-
-    Raises:
-        UserError: there is no redis-server, or it does not come up at that address.
-    """
+    """Runs `redis-server` at an address of this machine, and no other; yields its port and the
+    events. `folder` takes its configuration and log. UserError if there is no redis-server, or it
+    does not come up at that address."""
     program = shutil.which("redis-server")
     if program is None:
-        raise UserError(
-            "no redis-server found, which plays the grader's part: install it "
-            "(Debian, Ubuntu: apt-get install redis-server)"
-        )
+        remedy = "install it (Debian, Ubuntu: apt-get install redis-server)"
+        raise UserError(f"no redis-server found, which plays the grader's part: {remedy}")
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -104,13 +91,11 @@ def _listen(host: str, port: int, events: Events, stop: threading.Event) -> None
         last = stop.is_set()
         try:
             taken: Any = client.brpop([CHANNEL], timeout=1)
-            if taken is None and last:
-                return
             event = json.loads(taken[1]) if taken else None
         except (redis.exceptions.RedisError, ValueError):
-            if last:
-                return
-            continue
+            taken = event = None
+        if taken is None and last:
+            return
         if isinstance(event, dict):
             events.append(event)
             if event.get("event_type") != "AICROWD_EVENT_INFO":

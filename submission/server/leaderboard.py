@@ -15,11 +15,7 @@ Row = dict[str, Any]
 
 
 def read(path: Path) -> list[Row]:
-    """The rows, oldest first; none if there is no file.
-
-    Raises:
-        UserError: the file is not one that `append` wrote.
-    """
+    """The rows, oldest first; none if there is no file. UserError if `append` did not write it."""
     if not path.exists():
         return []
     try:
@@ -44,21 +40,15 @@ def append(path: Path, row: Row) -> list[Row]:
 
 def data_key(dataset: Dataset, counts: str) -> dict[str, Any]:
     """What two rows must share to be ranked together."""
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in is not None,
-        "factor_sizes": list(dataset.factor_sizes),
-        "counts": counts,
-    }
+    key = {"name": dataset.name, "stand_in": dataset.stand_in is not None}
+    return key | {"factor_sizes": list(dataset.factor_sizes), "counts": counts}
 
 
 def table(rows: list[Row], data: dict[str, Any]) -> str:
     """The rows of one data set as text: scores, rank per metric (1 is best), mean rank.
 
-    Args:
-        rows: of any data sets; those of `data` are shown.
-        data: as `data_key` made it. On the official data set of a paper's column, under official
-            settings, the paper's row is ranked, too.
+    `data` is as `data_key` made it. On the official data set of a paper's column, under official
+    settings, the paper's row is ranked, too.
     """
     here = [row for row in rows if row["data"] == data]
     # A tag that was evaluated twice competes with its latest result only.
@@ -84,18 +74,14 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
         text.append("Metric settings: QUICK; comparable with no other numbers.")
     text.append("Score (rank) per metric; the mean of the ranks decides.")
     text += ["", *aligned(lines, left=2)] if entries else ["", "No submission has been scored yet."]
-    if failed:
-        text += ["", "Failed:"]
-        text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in failed]
+    text += ["", "Failed:"] if failed else []
+    text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in failed]
     return "\n".join(text) + "\n"
 
 
 def _paper(data: dict[str, Any]) -> dict[str, float] | None:
-    domain, images = {
-        "mpi3d_real": ("real", 1_036_800),
-        "mpi3d_real_complex": ("complex", 460_800),
-    }.get(data["name"], ("", 0))
+    columns = {"mpi3d_real": ("real", 1_036_800), "mpi3d_real_complex": ("complex", 460_800)}
+    domain, images = columns.get(data["name"], ("", 0))
     whole = tuple(data["factor_sizes"]) == SIZES_BY_COUNT.get(images)
-    if data["stand_in"] or data["counts"] != "official" or not whole:
-        return None
-    return PAPER[domain]
+    official = whole and not data["stand_in"] and data["counts"] == "official"
+    return PAPER[domain] if official else None

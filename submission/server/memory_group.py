@@ -25,14 +25,11 @@ class MemoryGroup:
 
     def killed(self) -> bool:
         """Whether the kernel has killed a process in it for lack of memory."""
-        for name in ("memory.events", "memory.oom_control"):
-            if (self.folder / name).exists():
-                text = (self.folder / name).read_text()
-                return bool(re.search(r"^oom_kill [1-9]", text, re.MULTILINE))
-        return False
+        files = (self.folder / name for name in ("memory.events", "memory.oom_control"))
+        texts = (file.read_text() for file in files if file.exists())
+        return any(re.search(r"^oom_kill [1-9]", text, re.MULTILINE) for text in texts)
 
     def kill_all(self) -> None:
-        """Kills whatever is left in it."""
         end = time.monotonic() + 10
         while (pids := self.procs.read_text().split()) and time.monotonic() < end:
             for pid in pids:

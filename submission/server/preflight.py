@@ -10,6 +10,7 @@ from submission.runtime import paths
 from submission.runtime.errors import UserError, first_line
 from submission.runtime.git import GitError, git
 from submission.runtime.limits import MIB, mib
+from submission.server import leaderboard
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
@@ -29,12 +30,8 @@ class Check:
     remedy: str = ""
 
 
-@dataclass
 class _Fault(Exception):
     """What is wrong, and what to do; a check that finds nothing returns a sentence instead."""
-
-    detail: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,22 @@ class _Commit:
     files: dict[str, str]
     url: str | None
 
+    def refuse_without(self, file: str) -> None:
+        if file not in self.files:
+            raise _Fault(f"{file} is not in the commit", f"git add {file}, commit, tag again")
+
 
 def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
-    """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote.
-
-    Raises:
-        UserError: no git, no repository, no such tag or remote.
-    """
+    """Checks the commit of a tag, or of HEAD, as it would be pushed to a remote. UserError for no
+    git, no repository, no such tag or remote."""
     _git("rev-parse", "--git-dir")  # says in git's words what is wrong
     revision = f"refs/tags/{tag}" if tag else "HEAD"
     try:
         found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
     except UserError as error:
         problem = "nothing is committed here: commit the submission first"
-        if tag:
-            problem = f"no tag {tag!r}: make it with `git tag {tag}`"
-        raise UserError(f"{paths.PROJECT}: {problem}") from error
+        no_tag = f"no tag {tag!r}: make it with `git tag {tag}`"
+        raise UserError(f"{paths.PROJECT}: {no_tag if tag else problem}") from error
     entries = _git("ls-tree", "-r", "-z", found).split("\0")[:-1]
     files = {entry.partition("\t")[2]: entry[:6] for entry in entries}
     commit = _Commit(found, files, _remote_url(remote))
@@ -72,27 +69,22 @@ def repository_checks(tag: str | None, remote: str | None) -> Iterator[Check]:
         try:
             yield Check(name, True, check(commit))
         except _Fault as fault:
-            yield Check(name, False, fault.detail, fault.remedy)
+            yield Check(name, False, *fault.args)
 
 
 def _aicrowd_json(commit: _Commit) -> str:
-    name = "aicrowd.json"
-    if name not in commit.files:
-        raise _Fault("not in the commit", "git add aicrowd.json, commit, tag again")
+    commit.refuse_without("aicrowd.json")
     try:
-        fields = json.loads(_git("show", f"{commit.id}:{name}"))
-    except ValueError as error:
-        raise _Fault(f"no JSON ({error})", "mend it, commit, tag again") from error
-    if not isinstance(fields, dict):
-        raise _Fault("no JSON object", "mend it, commit, tag again")
-    ids = ("challenge_id", "grader_id")
+        fields = dict(json.loads(_git("show", f"{commit.id}:aicrowd.json")))
+    except (TypeError, ValueError) as error:
+        raise _Fault(f"no JSON object ({error})", "mend it, commit, tag again") from error
+    ids, texts = ("challenge_id", "grader_id"), ("description", "license")
     wrong = [f'{key} must be "{CHALLENGE}"' for key in ids if fields.get(key) != CHALLENGE]
     authors = fields.get("authors") or []
     if not (isinstance(authors, list) and authors and all(map(_is_text, authors))):
         wrong.append("authors must be a list of names")
     elif PLACEHOLDER in authors:
         wrong.append(f'authors still says "{PLACEHOLDER}"')
-    texts = ("description", "license")
     wrong += [f"{key} must be text" for key in texts if not _is_text(fields.get(key))]
     if not isinstance(fields.get("gpu"), bool):
         wrong.append("gpu must be true or false")
@@ -106,8 +98,7 @@ def _is_text(value: object) -> bool:
 
 
 def _run_sh(commit: _Commit) -> str:
-    if "run.sh" not in commit.files:
-        raise _Fault("not in the commit", "git add run.sh, commit, tag again")
+    commit.refuse_without("run.sh")
     if commit.files["run.sh"] != "100755":
         remedy = "git update-index --chmod=+x run.sh, commit, tag again"
         raise _Fault("not executable in the commit", remedy)
@@ -116,15 +107,13 @@ def _run_sh(commit: _Commit) -> str:
 
 def _weights(commit: _Commit) -> str:
     name = SHIPPED_WEIGHTS.relative_to(paths.PROJECT).as_posix()
-    if name not in commit.files:
-        raise _Fault(f"{name} is not in the commit", f"git add {name}, commit")
+    commit.refuse_without(name)
     if not SHIPPED_WEIGHTS.is_file():
         raise _Fault(f"no file {name}", f"git checkout -- {name}")
     try:
         digest = check_sha256(SHIPPED_WEIGHTS)
     except UserError as error:
-        problem, _, remedy = str(error).rpartition(": ")
-        raise _Fault(problem, remedy) from error
+        raise _Fault(*str(error).rsplit(": ", 1)) from error
     sums = SHIPPED_WEIGHTS.parent / "SHA256SUMS"
     if not sums.is_file() or SHIPPED_WEIGHTS.name not in sums.read_text():
         remedy = f"cd {sums.parent} && sha256sum *.safetensors >SHA256SUMS"
@@ -144,8 +133,7 @@ def _clean(commit: _Commit) -> str:
     if changed := _git("status", "--porcelain").splitlines():
         detail = f"{len(changed)} changes that are not in the commit, the first: {changed[0][3:]}"
         raise _Fault(detail, "commit them (or git stash), then tag")
-    head = _git("rev-parse", "HEAD").strip()
-    if head != commit.id:
+    if (head := _git("rev-parse", "HEAD").strip()) != commit.id:
         detail = f"checked out is {head[:10]}, the tag is {commit.id[:10]}"
         raise _Fault(detail, "check the tag out, or tag what is checked out")
     return "clean, and what is checked out is what would be pushed"
@@ -157,11 +145,9 @@ def _not_evaluated(commit: _Commit) -> str:
     if commit.url and (remote := paths.PROJECT / commit.url.removeprefix("file://")).is_dir():
         folders.append(remote)
     for board in (folder / "leaderboard.json" for folder in folders):
-        if not board.is_file():
-            continue
         try:
-            commits = [row["commit"] for row in json.loads(board.read_text())]
-        except (ValueError, KeyError, TypeError) as error:
+            commits = [row["commit"] for row in leaderboard.read(board)]
+        except UserError as error:
             raise _Fault(f"{board} is damaged", "move it away") from error
         if commit.id in commits:
             remedy = "change something and commit, then tag: a second tag triggers nothing"
@@ -170,17 +156,16 @@ def _not_evaluated(commit: _Commit) -> str:
 
 
 def _pins(commit: _Commit) -> str:
-    texts = {}
-    for file in ("requirements.lock", "environment.yml", "Dockerfile"):
-        if file not in commit.files:
-            raise _Fault(f"{file} is not in the commit", f"git add {file}, commit")
-        texts[file] = _git("show", f"{commit.id}:{file}")
-    lock, conda = lock_pins(texts["requirements.lock"]), conda_pins(texts["environment.yml"])
+    files = ("requirements.lock", "environment.yml", "Dockerfile")
+    for file in files:
+        commit.refuse_without(file)
+    locked, environment, dockerfile = (_git("show", f"{commit.id}:{file}") for file in files)
+    lock, conda = lock_pins(locked), conda_pins(environment)
     if lock != conda:
         first = sorted(set(lock) ^ set(conda))[0] if set(lock) ^ set(conda) else "their order"
-        detail = f"requirements.lock and environment.yml differ, first in {first}"
-        raise _Fault(detail, "copy the lock's lines into the pip section")
-    if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", texts["Dockerfile"]):
+        what = f"requirements.lock and environment.yml differ, first in {first}"
+        raise _Fault(what, "copy the lock's lines into the pip section")
+    if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", dockerfile):
         remedy = "let it say `pip install --no-deps -r requirements.lock`"
         raise _Fault("the Dockerfile does not install requirements.lock", remedy)
     return f"{len(lock)} packages in lock file, environment.yml and Dockerfile"
@@ -229,16 +214,14 @@ def _remote_url(name: str | None) -> str | None:
     try:
         return _git("remote", "get-url", name or "origin").strip()
     except UserError as error:
-        if name is None:
-            return None
-        raise UserError(f"no remote {name!r}: `git remote -v` lists them") from error
+        if name:
+            raise UserError(f"no remote {name!r}: `git remote -v` lists them") from error
+        return None
 
 
 def _git(*command: str, stdin: str | None = None) -> str:
     try:
         return git("-C", str(paths.PROJECT), *command, stdin=stdin)
     except GitError as error:
-        raise UserError(
-            f"git {command[0]} in {paths.PROJECT}: {first_line(error)}; check that it is the "
-            "submission's repository"
-        ) from error
+        what = f"git {command[0]} in {paths.PROJECT}: {first_line(error)}"
+        raise UserError(f"{what}; check that it is the submission's repository") from error

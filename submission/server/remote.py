@@ -24,11 +24,7 @@ done
 
 
 def refuse_folder(folder: Path) -> None:
-    """Takes a new or empty folder, or one that `make_remote` made.
-
-    Raises:
-        UserError: the folder holds something else.
-    """
+    """Raises UserError unless the folder is new, empty, or one that `make_remote` made."""
     hook = folder / "hooks" / "post-receive"
     is_ours = hook.is_file() and "submission remote" in hook.read_text(errors="replace")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not is_ours:
@@ -36,11 +32,8 @@ def refuse_folder(folder: Path) -> None:
 
 
 def make_remote(folder: Path, command: Sequence[str]) -> None:
-    """Makes the bare repository, or renews the hook of one made before.
-
-    Args:
-        command: evaluates what is pushed; --tag is added to it, and it runs in today's folder.
-    """
+    """Makes the bare repository, or renews the hook of one made before. The hook runs `command`
+    in today's folder, with --tag of what is pushed."""
     try:
         git("init", "--quiet", "--bare", str(folder))
     except GitError as error:
@@ -48,11 +41,8 @@ def make_remote(folder: Path, command: Sequence[str]) -> None:
     hook = folder / "hooks" / "post-receive"
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
-    text = HOOK.format(
-        folder=shlex.quote(os.getcwd()),
-        project=shlex.quote(str(paths.PROJECT)),
-        command=shlex.join(command),
-    )
+    cwd, project = (shlex.quote(str(place)) for place in (Path.cwd(), paths.PROJECT))
+    text = HOOK.format(folder=cwd, project=project, command=shlex.join(command))
     hook.parent.mkdir(exist_ok=True)
     with replacing(hook) as file:
         file.write(text.encode())

@@ -11,9 +11,7 @@ import torch
 
 from submission.data.dataset import find_file, open_file
 from submission.data.factors import SIZES_BY_COUNT
-from submission.features.extraction import extract_features
-from submission.features.extractor import FEATURE_SIZE
-from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
+from submission.features import extraction, extractor, weights
 from submission.latents.groups import train_groups
 from submission.latents.training import train_vae
 from submission.pipeline.configuration import load_training
@@ -34,11 +32,10 @@ def resource_checks(
     limit: Limit,
     max_hours: float,
 ) -> Iterator[Check]:
-    """Whether memory and time suffice for a configuration on a data set (`data`: its folder).
+    """Whether memory and time suffice for a configuration on a data set (`data`: its folder; if
+    none is given the data set may be missing: its official size is taken).
 
-    Raises:
-        UserError: the configuration is wrong, or the folder does not hold the data set. If none is
-            given it may be missing: its official size is taken.
+    Raises UserError if the configuration is wrong, or the folder does not hold the data set.
     """
     load_training(config, bindings)
     device = pick_device("auto")
@@ -54,20 +51,17 @@ def resource_checks(
     what += f", {config.name}"
     try:
         planned = plan(count, limit, device)
-        detail = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
-        yield Check("memory", True, detail)
+        expected = f"{mib(planned.peak)} of {mib(limit.bytes)} expected ({what})"
+        yield Check("memory", True, expected)
     except UserError as error:
-        problem, _, remedy = str(error).rpartition(": ")
-        yield Check("memory", False, problem, remedy)
+        yield Check("memory", False, *str(error).rsplit(": ", 1))
     try:
         hours = _hours(count, device)
     except UserError as error:  # weights that cannot be read
         yield Check("time", False, f"not measured ({error})", "mend that first")
         return
-    detail = (
-        f"{hours:,.1f} of {max_hours:g} hours expected on this machine's {device.type}, "
-        f"extrapolated from a few batches ({what})"
-    )
+    measured = f"expected on this machine's {device.type}, extrapolated from a few batches"
+    detail = f"{hours:,.1f} of {max_hours:g} hours {measured} ({what})"
     remedy = "" if hours <= max_hours else "a GPU, fewer train_vae.epochs, or another --config"
     yield Check("time", hours <= max_hours, detail, remedy)
 
@@ -76,7 +70,7 @@ def _hours(count: int, device: torch.device) -> float:
     """Hours of features and VAE for `count` images, from a few batches through the real code."""
     batch = gin.query_parameter("extract_features.batch_size")
     rows = gin.query_parameter("train_vae.batch_size")
-    extractor = load_extractor(SHIPPED_WEIGHTS)
+    network = weights.load_extractor(weights.SHIPPED_WEIGHTS)
     with tempfile.TemporaryDirectory(prefix="submission-check-") as name:
         folder = Path(name)
         images = np.random.default_rng(0).integers(0, 256, (3 * batch, 64, 64, 3), dtype=np.uint8)
@@ -87,15 +81,14 @@ def _hours(count: int, device: torch.device) -> float:
             dataset = open_file(path, "measured", any_count=True)
             started = time.monotonic()
             features = path.with_suffix(".npy")
-            extract_features(dataset, extractor, features, device, progress=False)
+            extraction.extract_features(dataset, network, features, device, progress=False)
             seconds.append(time.monotonic() - started)
-        extraction = max(seconds[1] - seconds[0], 0) / (2 * batch)
-        spread = torch.rand(5 * rows, FEATURE_SIZE, device=device)
+        per_image = max(seconds[1] - seconds[0], 0) / (2 * batch)
+        spread = torch.rand(5 * rows, extractor.FEATURE_SIZE, device=device)
         train_vae(spread, folder, "measured", epochs=1, progress=False)
-        line = (folder / "losses.csv").read_text().splitlines()[-1]
-        step = float(line.rpartition(",")[2]) / 5
+        step = float((folder / "losses.csv").read_text().rpartition(",")[2]) / 5
     steps = gin.query_parameter("train_vae.epochs") * count / rows
     if asks_for(train_groups):  # at most one VAE each, and with fewer than 512 inputs
         steps *= gin.query_parameter("train_groups.groups")
         steps *= gin.query_parameter("train_groups.starts")
-    return (extraction * count + step * steps) / 3600
+    return (per_image * count + step * steps) / 3600

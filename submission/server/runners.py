@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,6 @@ from submission.runtime.limits import parse_bytes
 from submission.runtime.usage import Stages
 from submission.server.grader import Events, grader
 from submission.server.memory_group import memory_group
-
-IMAGE = "submission-evaluate"
 
 
 @dataclass
@@ -82,69 +81,48 @@ class Evaluation:
         """Runs a command, its output to the log; returns its exit code."""
         self.log.write(f"\n$ {' '.join(command)}\n".encode())
         self.log.flush()
-        options |= {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
-        return subprocess.run(command, check=False, **options).returncode
+        return subprocess.run(command, check=False, **self.streams(), **options).returncode
+
+    def streams(self) -> dict[str, Any]:
+        return {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
+
+    def environment(self, data: str, output: str, redis: str, port: int) -> dict[str, str]:
+        """What the server sets. `data` and `output` are folders as the submission sees them."""
+        said = {"IS_GRADING": "True", "OUTPUT_PATH": output}
+        said |= {"DATASET_NAME": self.dataset.name, "EVALUATION_NAME": self.options.name}
+        said |= {"REDIS_HOST": redis, "REDIS_PORT": str(port)}
+        return {f"AICROWD_{k}": v for k, v in said.items()} | {"DISENTANGLEMENT_LIB_DATA": data}
 
 
 def engine_answers() -> bool:
-    """Whether a Docker engine answers here."""
-    if shutil.which("docker") is None:
-        return False
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
-def challenge_environment(
-    evaluation: Evaluation, data: str, output: str, redis: str, port: int
-) -> dict[str, str]:
-    """What the server sets. `data` and `output` are folders as the submission sees them."""
-    return {
-        "AICROWD_IS_GRADING": "True",
-        "AICROWD_DATASET_NAME": evaluation.dataset.name,
-        "AICROWD_EVALUATION_NAME": evaluation.options.name,
-        "AICROWD_OUTPUT_PATH": output,
-        "AICROWD_REDIS_HOST": redis,
-        "AICROWD_REDIS_PORT": str(port),
-        "DISENTANGLEMENT_LIB_DATA": data,
-    }
+    return shutil.which("docker") is not None and _docker("info").returncode == 0
 
 
 def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
-    """The run as the server does it.
-
-    Raises:
-        Failure: it could not be built, or ended badly. TimeoutExpired: it was killed.
-        UserError: Docker could not start it.
-    """
+    """The run as the server does it. Raises Failure if it could not be built or ended badly,
+    TimeoutExpired if it was killed, and UserError if Docker could not start it."""
     options = evaluation.options
     image_id = evaluation.folder / "image"
-    build = ["docker", "build", "--tag", IMAGE, "--iidfile", str(image_id)]
-    for argument in options.build_arg:
-        build += ["--build-arg", argument]
-    if options.build_network:
-        build += ["--network", options.build_network]
+    build = ["docker", "build", "--tag", "submission-evaluate", "--iidfile", str(image_id)]
+    build += [f"--build-arg={argument}" for argument in options.build_arg]
+    build += ["--network", options.build_network] if options.build_network else []
     with stages.stage("build"):
-        code = evaluation.logged([*build, str(evaluation.clone)])
-        if code != 0:
+        if code := evaluation.logged([*build, str(evaluation.clone)]):
             raise Failure("build error", f"docker build failed with exit code {code}")
-    image = image_id.read_text().strip()
     name = f"submission-evaluate-{os.getpid()}"
     with _internal_network(name) as gateway, grader(gateway, evaluation.folder) as (port, events):
-        environment = challenge_environment(evaluation, "/data", "/output", gateway, port)
+        environment = evaluation.environment("/data", "/output", gateway, port)
         data = evaluation.dataset.path.resolve()
         target = f"/data/{evaluation.dataset.name}/{evaluation.dataset.name}.npz"
         memory = str(parse_bytes(options.memory))
         command = ["docker", "run", "--name", name, "--network", name, "--log-driver", "none"]
         command += ["--memory", memory, "--memory-swap", memory]
         command += ["--security-opt", "no-new-privileges"]
-        for mount in (
-            ["type=bind", f"source={data}", "readonly", f"target={target}"],
-            ["type=bind", f"source={evaluation.output}", "target=/output"],
-        ):
-            command += ["--mount", _comma_separated(mount)]
+        command += ["--mount", _bind(f"source={data}", "readonly", f"target={target}")]
+        command += ["--mount", _bind(f"source={evaluation.output}", "target=/output")]
         command += ["--gpus", options.gpus] if options.gpus else []
-        for variable in environment.items():
-            command += ["--env", "=".join(variable)]
-        command.append(image)
+        command += [f"--env={variable}={value}" for variable, value in environment.items()]
+        command.append(image_id.read_text().strip())
         try:
             with stages.stage("run"):
                 code = evaluation.logged(command, timeout=options.hours * 3600)
@@ -154,19 +132,16 @@ def run_in_container(evaluation: Evaluation, stages: Stages) -> None:
             _docker("rm", "--force", "--volumes", name)
     if code == 125 and state.get("Status") in (None, "created"):  # Docker's own: there was no run
         log = evaluation.folder / "log.txt"
-        lines = log.read_text(errors="replace").splitlines()
-        reasons = [line for line in lines if line.startswith("docker: ")] or ["it gives no reason"]
-        raise UserError(
-            f"Docker could not start the run ({reasons[-1].removeprefix('docker: ')}): see {log}"
-        )
-    killed = code != 0 and state.get("OOMKilled", False)
-    _judge(evaluation, code, killed, events)
+        reasons = re.findall(r"^docker: (.*)", log.read_text(errors="replace"), re.MULTILINE)
+        reason = (reasons or ["it gives no reason"])[-1]
+        raise UserError(f"Docker could not start the run ({reason}): see {log}")
+    _judge(evaluation, code, state.get("OOMKilled", False), events)
 
 
-def _comma_separated(fields: list[str]) -> str:
-    """One line of CSV, which is what --mount takes: a path may have a comma."""
+def _bind(*fields: str) -> str:
+    """What --mount takes: one line of CSV, since a path may have a comma."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)
+    csv.writer(line, lineterminator="").writerow(["type=bind", *fields])
     return line.getvalue()
 
 
@@ -200,37 +175,26 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
                 raise Failure("build error", "prepare.sh could not install requirements.lock")
     if not os.access(evaluation.clone / "run.sh", os.X_OK):
         raise Failure("build error", "the tag has no executable run.sh")
-    host = "127.0.0.1"
-    with (
-        memory_group(parse_bytes(options.memory)) as group,
-        grader(host, evaluation.folder) as (port, events),
-    ):
+    host, limit = "127.0.0.1", parse_bytes(options.memory)
+    with memory_group(limit) as group, grader(host, evaluation.folder) as (port, events):
         if group is None:
             print("the memory limit is not enforced: this user may not make a control group here")
         data = evaluation.folder / "data" / evaluation.dataset.name
         data.mkdir(parents=True)
         (data / f"{evaluation.dataset.name}.npz").symlink_to(evaluation.dataset.path.resolve())
-        environment = kept | challenge_environment(
-            evaluation, str(data.parent), str(evaluation.output), host, port
-        )
+        kept |= evaluation.environment(str(data.parent), str(evaluation.output), host, port)
         enter = 'echo $$ >"$0"; exec ./run.sh'
+        command = ["sh", "-ec", enter, str(group.procs if group else os.devnull)]
         with stages.stage("run"):
-            process = subprocess.Popen(
-                ["sh", "-ec", enter, str(group.procs if group else os.devnull)],
-                cwd=evaluation.clone,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=evaluation.log,
-                stderr=evaluation.log,
-                start_new_session=True,
-            )
+            at: dict[str, Any] = evaluation.streams() | {"cwd": evaluation.clone, "env": kept}
+            process = subprocess.Popen(command, start_new_session=True, **at)
             try:
                 code = process.wait(options.hours * 3600)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-        killed = code != 0 and group is not None and group.killed()
+        killed = group is not None and group.killed()
     _judge(evaluation, code, killed, events)
 
 
@@ -238,7 +202,7 @@ def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> N
     """Raises Failure unless the run ended well; says what the grader heard."""
     heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
     print(f"the grader heard: {heard or 'nothing'}")
-    if killed:
+    if killed and code != 0:
         limit = evaluation.options.memory
         raise Failure("killed for memory", f"killed for using more than {limit}")
     if code != 0:

@@ -15,7 +15,6 @@ from submission.sweep.job import Job, scores_of, work
 from submission.sweep.plan import SweepOptions
 
 _INSTALL = ".venv/bin/pip install --no-deps -r requirements-sweep.lock"
-_TEMPORARY = 30  # characters of a path below which Ray's sockets can be
 
 
 def import_ray() -> Any:
@@ -24,14 +23,13 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise UserError(
-            f"a sweep needs Ray, which is an optional extra: run `{_INSTALL}`"
-        ) from error
+        what = f"a sweep needs Ray, which is an optional extra: run `{_INSTALL}`"
+        raise UserError(what) from error
 
 
 def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-    """Runs the jobs, as many at a time as there are cores for; yields each when it has ended, and
-    why it failed.
+    """Runs the jobs, as many at a time as there are cores for; yields each at its end, with the
+    reason why it failed.
 
     Raises:
         UserError: no cluster at the address, or none of its nodes can hold a job.
@@ -40,10 +38,9 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
     # For Ray's logs and sockets. A socket's path may have 107 characters, of which Ray takes 75; a
     # scheduler's TMPDIR can be longer than the rest.
     own = tempfile.gettempdir()
-    parent = own if len(os.fsencode(own)) <= _TEMPORARY else "/tmp"
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", dir=parent, ignore_cleanup_errors=True
-    ) as temporary:
+    parent = own if len(os.fsencode(own)) <= 30 else "/tmp"
+    made = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
+    with made as temporary:
         try:
             _start(ray, options, temporary)
             remote = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(work)
@@ -58,7 +55,9 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
                         bar.update()
                         yield job, _outcome(ray, reference)
                     if number := signals.asked():
-                        _cancel(ray, list(pending))
+                        for reference in pending:  # ends its job, as SIGTERM does
+                            ray.cancel(reference)
+                        ray.wait(list(pending), num_returns=len(pending), timeout=60)
                         left = f"{len(pending)} of {len(todo)} jobs are left"
                         signals.stop(number, f"{left}, those that were running have saved")
                     if sys.stderr.isatty():
@@ -70,47 +69,31 @@ def on_ray(ray: Any, options: SweepOptions, todo: Sequence[Job]) -> Iterator[tup
 
 
 def _start(ray: Any, options: SweepOptions, temporary: str) -> None:
-    if options.address:
-        try:
-            ray.init(options.address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster can be joined at {options.address} ({first_line(error)}): start "
-                "one with `ray start --head`, or leave out --address"
-            ) from error
-    else:
+    what = f"no Ray cluster can be joined at {options.address}"
+    remedy = "start one with `ray start --head`, or leave out --address"
+    own: dict[str, Any] = {}
+    if not options.address:
+        what = "Ray cannot be started here"
+        remedy = "name another folder for its sockets in TMPDIR, or give it more memory"
         # Next to nothing passes through the object store: about the least that Ray takes.
         own = {"include_dashboard": False, "object_store_memory": 80 << 20, "_temp_dir": temporary}
-        try:
-            ray.init("local", log_to_driver=False, logging_level="ERROR", **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"Ray cannot be started here ({first_line(error)}): name another folder for its "
-                "sockets in TMPDIR, or give it more memory"
-            ) from error
+    try:
+        ray.init(options.address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{what} ({first_line(error)}): {remedy}") from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = options.cpus, options.gpus
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        raise UserError(
-            f"no node has the {cpus} cores and {gpus:g} GPUs that one job asks for: lower --cpus "
-            "or --gpus"
-        )
+        what = f"no node has the {cpus} cores and {gpus:g} GPUs that one job asks for"
+        raise UserError(f"{what}: lower --cpus or --gpus")
 
 
 def _outcome(ray: Any, reference: Any) -> str:
     try:
         return str(ray.get(reference))
-    except ray.exceptions.RayTaskError as error:  # of `work` itself, as on a full disk
-        return first_line(error.cause)
-    except ray.exceptions.RayError as error:  # the worker or its node is gone
-        return first_line(error)
-
-
-def _cancel(ray: Any, references: list[Any]) -> None:
-    """Ends what runs, as SIGTERM does, and waits for it."""
-    for reference in references:
-        ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=60)
+    except ray.exceptions.RayError as error:
+        # The cause of an error of `work` itself, as on a full disk; else the worker is gone.
+        return first_line(getattr(error, "cause", error))
 
 
 def sentence(job: Job, reason: str) -> str:

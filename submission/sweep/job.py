@@ -17,31 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from submission.runtime import paths
-from submission.runtime.files import write_text
+from submission.runtime.files import sha256, write_text
 
 # In the job's folder: hashes of what it is of; once it is done, its scores' SHA-256 and seconds.
 RECORD = "job.json"
 
 # Starts a command that gets SIGTERM when its parent dies, so that it saves its checkpoint and ends
 # instead of going on unseen.
-_START = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"
-)
+_START = """import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15)
+os.execv(sys.executable, [sys.executable, '-m', 'submission', *sys.argv[1:]])"""
 
 
 @dataclass(frozen=True)
 class Job:
     """What a worker needs, wherever it is; all paths are absolute.
 
-    Attributes:
-        config: the configuration's name.
-        seed: of its VAE.
-        folder: the run's folder; its name is the job's.
-        training: what the model is made of (configuration, seed, data, weights), as a hash.
-        scoring: the metrics and their settings.
-        commands: arguments of `python -m submission`, one after the other.
-        environment: the commands' variables beside the worker's own.
+    `folder` is the run's, and its name the job's. `training` is what the model is made of
+    (configuration, seed, data, weights), as a hash; `scoring` the metrics and their settings.
+    `commands` are arguments of `python -m submission`, one after the other, and `environment` their
+    variables beside the worker's own.
     """
 
     config: str
@@ -59,10 +53,7 @@ class Job:
 
 def work(job: Job) -> str:
     """Runs the job's commands, their output to its log; called again it goes on where it was.
-
-    Returns:
-        Why it failed, in a sentence; empty if it did not.
-    """
+    Returns why it failed, in a sentence; empty if it did not."""
     started = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     write_text(job.folder / RECORD, json.dumps({"training": job.training}) + "\n")
@@ -73,23 +64,17 @@ def work(job: Job) -> str:
             code = _call(command, job.environment, log.fileno())
         if code:
             return _reason(job.log, begin, code)
-    scores = (job.folder / "scores.json").read_bytes()
-    record = {
-        "training": job.training,
-        "scoring": job.scoring,
-        "seconds": time.monotonic() - started,
-        "scores_sha256": hashlib.sha256(scores).hexdigest(),
-    }
+    record: dict[str, Any] = {"training": job.training, "scoring": job.scoring}
+    record["seconds"] = time.monotonic() - started
+    record["scores_sha256"] = sha256(job.folder / "scores.json")
     write_text(job.folder / RECORD, json.dumps(record) + "\n")
     return ""
 
 
 def record_of(job: Job) -> dict[str, Any]:
     """The record in the job's folder; empty if there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((job.folder / RECORD).read_text())
-        if isinstance(record, dict):
-            return record
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads((job.folder / RECORD).read_text()))
     return {}
 
 
@@ -101,20 +86,14 @@ def scores_of(job: Job) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
         text = (job.folder / "scores.json").read_bytes()
         if record.get("scores_sha256") == hashlib.sha256(text).hexdigest():
-            scores: dict[str, Any] = json.loads(text)
-            return scores | {"seconds": record["seconds"]}
+            return dict(json.loads(text)) | {"seconds": record["seconds"]}
     return None
 
 
 def _call(command: tuple[str, ...], environment: dict[str, str], log: int) -> int:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START, *command],
-        env=os.environ | environment,
-        cwd=paths.PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+    start, env = [sys.executable, "-c", _START, *command], os.environ | environment
+    process = subprocess.Popen(start, env=env, cwd=paths.PROJECT, **streams)
     try:
         while True:
             # Not one long wait: Ray cancels between two calls only.

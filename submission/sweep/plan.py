@@ -11,7 +11,7 @@ from pathlib import Path
 import gin
 
 from submission.data.dataset import Dataset
-from submission.features.extraction import cache_key, extract_features
+from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.metrics.settings import METRICS, chosen
 from submission.pipeline.configuration import load_training
@@ -48,29 +48,24 @@ class SweepOptions:
 
 
 def checked(options: SweepOptions) -> SweepOptions:
-    """The options with the configurations' full paths.
-
-    Raises:
-        UserError: one of them would fail in every job, after hours.
-    """
+    """The options with the configurations' full paths. UserError for what would fail in every job,
+    after hours."""
     if options.seeds < 1 or options.cpus < 1 or not 0 <= options.gpus < math.inf:
         raise UserError("--seeds and --cpus must be at least 1, and --gpus at least 0")
     chosen(options.metrics)
-    names = [binding.partition("=")[0].strip() for binding in options.bindings]
-    if any(name.endswith("train_vae.seed") for name in names):
+    if any(b.partition("=")[0].strip().endswith("train_vae.seed") for b in options.bindings):
         raise UserError("train_vae.seed is what a sweep varies: leave out its binding")
     configs = [find_config(config).resolve() for config in options.configs]
     stems = [config.stem for config in configs]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
-        raise UserError(
-            f"two configurations are called {twice[0]}, as their runs would be: rename one"
-        )
+        what = f"two configurations are called {twice[0]}"
+        raise UserError(f"{what}, as their runs would be: rename one")
     return replace(options, configs=configs)
 
 
 def own_copy(config: Path, out: Path) -> Path:
-    """Copies a configuration into the sweep's folder, so that a job that begins hours later does
-    not read what was edited since."""
+    """Copies a configuration into the sweep's folder: a job that begins hours later must not read
+    what was edited since."""
     load_training(config)
     copy = out / config.name
     if copy != config:
@@ -79,16 +74,14 @@ def own_copy(config: Path, out: Path) -> Path:
 
 
 def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Job]:
-    """All jobs, by configuration and seed.
-
-    Raises:
-        UserError: a configuration is wrong, or a job's folder is of another one.
-    """
+    """All jobs, by configuration and seed. UserError where a configuration is wrong, or a job's
+    folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
+    data, weights_file = str(dataset.path.parent.parent.resolve()), str(options.weights.resolve())
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
-    memory = options.memory or _share(options)
+    memory = options.memory or (None if options.address else _share(options.cpus))
     device = pick_device("auto" if options.gpus else "cpu")
-    scoring = f"{options.metrics}{' quick' if options.quick else ''}"
+    scoring = options.metrics + (" quick" if options.quick else "")
     jobs = []
     for config, seed in itertools.product(options.configs, range(options.seeds)):
         bindings = [*options.bindings, f"train_vae.seed={seed}"]
@@ -99,50 +92,38 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
         made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
         training = hashlib.sha256(made_of.encode()).hexdigest()
         folder = out / f"{config.stem}-seed{seed}"
-        data = dataset.path.parent.parent.resolve()
-        common = ["--name", folder.name, "--data", str(data), "--dataset", dataset.name]
+        common = ["--name", folder.name, "--data", data, "--dataset", dataset.name]
         common += ["--device", "cuda" if options.gpus else "cpu"]
-        train = ["train", *common, "--config", str(config)]
-        train += ["--weights", str(options.weights.resolve())]
+        train = ["train", *common, "--config", str(config), "--weights", weights_file]
         train += ["--memory", memory] if memory else []
-        score = ["score", *common, "--metrics", options.metrics, *["--quick"] * options.quick]
-        commands = ((*train, *bindings), tuple(score))
+        score = ("score", *common, "--metrics", options.metrics, *["--quick"] * options.quick)
+        commands = ((*train, *bindings), score)
         job = Job(config.stem, seed, folder, training, scoring, commands, _environment(options))
         if record_of(job).get("training", training) != training:
-            raise UserError(
-                f"{folder} is of another configuration, data or weights: name another --out, or "
-                "delete it"
-            )
+            what = f"{folder} is of another configuration, data or weights"
+            raise UserError(f"{what}: name another --out, or delete it")
         jobs.append(job)
     return jobs
 
 
-def _share(options: SweepOptions) -> str | None:
-    """A job's share, by its cores, of this machine's memory; None on a cluster."""
-    if options.address is not None:
-        return None
-    share = memory_limit().bytes * options.cpus // max(os.cpu_count() or 1, options.cpus)
-    return f"{share >> 20}m"
+def _share(cpus: int) -> str:
+    """The share of so many cores in this machine's memory."""
+    return f"{memory_limit().bytes * cpus // max(os.cpu_count() or 1, cpus) >> 20}m"
 
 
 def _environment(options: SweepOptions) -> dict[str, str]:
-    return {
-        "AICROWD_OUTPUT_PATH": str(options.out.resolve()),
-        "AICROWD_IS_GRADING": "",
-        "SUBMISSION_HOME": str(paths.home().resolve()),
-        "SUBMISSION_CACHE": str(paths.cache_folder().resolve()),
-        "OMP_NUM_THREADS": str(options.cpus),
-        "LOKY_MAX_CPU_COUNT": str(options.cpus),
-    }
+    home, cache = str(paths.home().resolve()), str(paths.cache_folder().resolve())
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), str(options.cpus))
+    threads |= {"SUBMISSION_HOME": home, "SUBMISSION_CACHE": cache}
+    return threads | {"AICROWD_OUTPUT_PATH": str(options.out.resolve()), "AICROWD_IS_GRADING": ""}
 
 
 def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str) -> None:
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
     load_training(config, options.bindings)
-    device = pick_device("auto" if options.gpus else "cpu")
-    limit = memory_limit(options.memory)
+    device, limit = pick_device("auto" if options.gpus else "cpu"), memory_limit(options.memory)
     planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring=True)
     extractor = load_extractor(options.weights)
-    key = cache_key(data_md5, check_sha256(options.weights), extractor)
-    cached = paths.cache_folder() / "features" / f"{key}.npy"
-    extract_features(dataset, extractor, cached, device, planned.batch_size)
+    key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)
+    cached = extraction.cached_features(key)
+    extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)

@@ -19,10 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def run_sweep(options: SweepOptions, dataset: Dataset) -> dict[str, str]:
-    """Runs the jobs that have no scores yet; writes sweep.csv and sweep.txt after each.
-
-    Returns:
-        Why jobs failed, by the name of the job's folder.
+    """Runs the jobs that have no scores yet; writes sweep.csv and sweep.txt after each. Returns why
+    jobs failed, by the name of the job's folder.
 
     Raises:
         UserError: no Ray, or an option or configuration that would fail in every job.

@@ -20,17 +20,14 @@ def write_report(
 ) -> None:
     """Writes sweep.csv and sweep.txt from what the jobs' folders hold.
 
-    Args:
-        jobs: all of this sweep, done or not; other folders below `out` do not count.
-        failed: name of a job's folder: why it failed.
-        quick: the metrics' counts are lowered.
+    `jobs` are all of this sweep, done or not; `failed` says by the folders' names why they failed;
+    with `quick` the metrics' counts are lowered.
     """
     scores = {job.folder.name: scores_of(job) for job in jobs}
     data = f"stand-in for {dataset.name}, NOT MPI3D" if dataset.stand_in else dataset.name
     counts = "quick" if quick else "official"
     rows = []
-    for job in jobs:
-        found = scores[job.folder.name]
+    for job, found in zip(jobs, scores.values(), strict=True):
         numbers = _numbers(found["scores"]["headline"]) if found else {}
         status = "scored" if found else "failed" if job.folder.name in failed else "not done"
         row: dict[str, Any] = {"config": job.config, "seed": job.seed, "status": status}
@@ -38,12 +35,9 @@ def write_report(
         row |= {name: numbers.get(name, "") for name in _COLUMNS}
         rows.append(row | {"seconds": round(found["seconds"], 1) if found else ""})
     write_csv(out / "sweep.csv", rows)
-    text = [f"Measured on: {dataset.description}."]
-    text.append(
-        "Metric settings: QUICK, not the official counts; comparable with no other numbers."
-        if quick
-        else "Metric settings: official (the server's)."
-    )
+    lowered = "QUICK, not the official counts; comparable with no other numbers"
+    settings = lowered if quick else "official (the server's)"
+    text = [f"Measured on: {dataset.description}.", f"Metric settings: {settings}."]
     text.append("Mean +- standard deviation over the seeds that are scored (n-1 in its divisor).")
     text += [f"{name} failed: {reason}" for name, reason in failed.items()]
     wrapped = [part for line in text for part in textwrap.wrap(line, 100, subsequent_indent="  ")]
