@@ -31,7 +31,9 @@ class Stages:
         """Measures what is done inside; the row is kept only if it ends without an error."""
         gc.collect()  # what the stage before has left is not this one's
         give_back()
-        _reset_peak()
+        # The kernel's high-water mark; where it cannot be set, the peak is that of all so far.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
         started = time.monotonic()
         log.info("%s ...", name)
         with _own_peak() as own:
@@ -66,13 +68,6 @@ def give_back() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-
-
-def _reset_peak() -> None:
-    """Sets the kernel's high-water mark to the present use, so that each stage has its own peak."""
-    # Not Linux, or not allowed: the peak is then that of all stages so far.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager
