@@ -1,10 +1,11 @@
 """A training's curves as TensorBoard event files."""
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 
-class Curves:
+class Curves(AbstractContextManager["Curves"]):
     """Writes `folder`/tensorboard anew, so that it holds this run's rows and no other's: what a
     killed run wrote may lack the last ones, and the caller has them from its checkpoint."""
 
@@ -19,9 +20,6 @@ class Curves:
         """One point on the curve of each name."""
         for name, value in row.items():
             self._writer.add_scalar(name, value, step)
-
-    def __enter__(self) -> "Curves":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._writer.close()

@@ -1,13 +1,12 @@
 """Files that are whole or not there: one writer at a time, written beside and renamed."""
 
-import contextlib
 import csv
 import fcntl
 import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +61,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _is(path: Path, file: BinaryIO) -> bool:
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         return os.path.samefile(path, file.fileno())
     return False
 

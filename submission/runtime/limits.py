@@ -46,13 +46,11 @@ def memory_limit(wanted: str | None = None) -> Limit:
         limits.append(Limit(parse_bytes(wanted), "--memory"))
     status = proc_bytes("/proc/self/status")
     resident = status.get("VmRSS", 0)
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
+    if (soft := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         # What is mapped counts against this limit, touched or not.
         untouched = status.get("VmSize", 0) - resident
         limits.append(Limit(max(soft - untouched, 0), "RLIMIT_AS", address_space=True))
-    free = proc_bytes("/proc/meminfo").get("MemAvailable")
-    if free is not None:
+    if (free := proc_bytes("/proc/meminfo").get("MemAvailable")) is not None:
         limits.append(Limit(free + resident, "free memory", lasting=False))
     if not limits:
         raise UserError("this system does not say how much memory there is: give --memory")
@@ -81,11 +79,9 @@ def memory_cgroups() -> Iterator[tuple[Path, str]]:
                 path, name = paths["memory"], "memory.limit_in_bytes"
             else:
                 continue
-            top = Path(mount)
-            try:
+            folder = top = Path(mount)
+            with contextlib.suppress(ValueError):
                 folder = top / Path(path).relative_to(root)
-            except ValueError:
-                folder = top
             yield folder, name
             while folder != top:
                 folder = folder.parent
