@@ -1,8 +1,6 @@
 """`python -m submission <command>`: each command is one module of submission.commands.
-
-A command's module has `add_arguments(parser)` and `run(args)`; it is imported only when its command
-is named, so that `--help` is quick.
-"""
+A module has `add_arguments(parser)` and `run(args)`; it is imported only when its command is named,
+so that `--help` is quick."""
 
 import argparse
 import errno
@@ -14,7 +12,6 @@ import sys
 
 from submission.runtime.errors import UserError, first_line
 
-# command: what --help says of it; each is a module of submission.commands
 COMMANDS = {
     "run": "what run.sh calls: the server's job there, a dry run elsewhere",
     "render": "render a stand-in for MPI3D in the official format",
@@ -31,19 +28,16 @@ COMMANDS = {
 }
 
 # What a path or a disk of the user's leads to; any other OSError is a fault of this program.
-_USERS_ERRNO = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
-    errno.EFBIG,
-)  # fmt: skip
+_USERS_ERRORS = {
+    *("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "EACCES", "EPERM", "ENOENT", "ENOTDIR"),
+    *("EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 141 if
     whoever reads the output has closed it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m submission", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser("python -m submission", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     argv = sys.argv[1:] if argv is None else argv
     for name, help_text in COMMANDS.items():
@@ -59,28 +53,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         importlib.import_module(f"submission.commands.{args.command}").run(args)
         sys.stdout.flush()
+        return 0
     except BrokenPipeError:
         # Whoever read has had enough (`| head`); nothing is left to be flushed at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except UserError as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
-        return 2
+        text = first_line(error)
     except OSError as error:
-        if error.errno not in _USERS_ERRNO:
+        if errno.errorcode.get(error.errno or 0) not in _USERS_ERRORS:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        print(f"error: cannot open or write{where}: {error.strerror}; make room, give access, or "
-              "name another folder",
-              file=sys.stderr)  # fmt: skip
-        return 2
+        what = "cannot open or write" + (f" {error.filename}" if error.filename else "")
+        text = f"{what}: {error.strerror}; make room, give access, or name another folder"
     except MemoryError:
-        print("error: not enough memory: give the run more, or a smaller data set", file=sys.stderr)
-        return 2
+        text = "not enough memory: give the run more, or a smaller data set"
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
+    print(f"error: {text}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""The one form of npz file that is taken: its headers, where its images lie, and reading them.
-
-It is read without numpy's trust in it: a file may be damaged, or made to do damage.
-"""
+"""The one form of npz file that is taken: its headers, where its images lie, and reading them;
+without numpy's trust in it: a file may be damaged, or made to do damage."""
 
 import io
 import math
@@ -31,9 +29,8 @@ def read_headers(path: Path) -> tuple[int, int | None, np.ndarray | None, np.nda
         The number of images; the byte at which their pixels begin in the file, None if they are
         compressed; the arrays `factor_sizes` and `stand_in`, None if they are not there.
 
-    Raises:
-        UserError: no file, not an archive, truncated, or no uint8 array `images` of the shape
-            (num_images, 64, 64, 3).
+    Raises UserError for no file, no archive, a truncated one, and one without a uint8 array
+    `images` (num_images, 64, 64, 3).
     """
     try:
         if not path.is_file():  # a folder, or a pipe, which would be waited for without end
@@ -64,15 +61,11 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     if _IMAGES not in names:
         # Names may hold anything, line ends and a terminal's commands too.
         others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
-        raise UserError(
-            f"{path} holds no array 'images' (but {others}): it is not an MPI3D file, download it "
-            "again"
-        )
+        what = f"{path} holds no array 'images' (but {others})"
+        raise UserError(f"{what}: it is not an MPI3D file, download it again")
     if len(set(names)) < len(names):
-        raise UserError(
-            f"{path} holds an array twice, and readers differ in which one they take: download "
-            "(or render) it again"
-        )
+        what = f"{path} holds an array twice, and readers differ in which one they take"
+        raise UserError(f"{what}: download (or render) it again")
     for info in archive.infolist():
         # Opening compares the name in the directory with the one beside the data: damage must not
         # cost a stand-in the note that it is one.
@@ -87,10 +80,9 @@ def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[int, int]
     if dtype != np.uint8:
         raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
     if len(shape) != 4 or shape[1:] != IMAGE_SHAPE or shape[0] == 0 or fortran:
-        raise UserError(
-            f"{path}: 'images' has shape {shape}{' in Fortran order' if fortran else ''}, "
-            "it must be (num_images, 64, 64, 3) in C order"
-        )
+        has = f"{shape}{' in Fortran order' if fortran else ''}"
+        must = "it must be (num_images, 64, 64, 3) in C order"
+        raise UserError(f"{path}: 'images' has shape {has}, {must}")
     if archive.getinfo(_IMAGES).file_size != head.tell() + math.prod(shape):
         raise UserError(broken(path))
     return shape[0], head.tell()
@@ -116,9 +108,8 @@ def _small_array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray |
             raise ValueError("too large")
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # as in read_headers
-        raise UserError(
-            f"{path}: the array {key!r} cannot be read; download (or render) the file again"
-        ) from error
+        what = f"{path}: the array {key!r} cannot be read"
+        raise UserError(f"{what}; download (or render) the file again") from error
 
 
 def stored_images(path: Path) -> tuple[int, int, int] | None:
@@ -140,19 +131,14 @@ def stored_images(path: Path) -> tuple[int, int, int] | None:
     return begin, begin + info.file_size, info.CRC
 
 
-def read_images(
-    path: Path, offset: int | None, count: int, batch_size: int
-) -> Iterator[np.ndarray]:
-    """Yields `count` images, uint8 (<= batch_size, 64, 64, 3), from the byte `offset` on, or, if
-    that is None, all images of a compressed member.
-
-    Raises:
-        UserError: the file ends early, or the checksum of a compressed member is wrong.
-    """
+def read_images(path: Path, offset: int | None, count: int, batch: int) -> Iterator[np.ndarray]:
+    """Yields `count` images, uint8 (<= batch, 64, 64, 3), from the byte `offset` on, or, if that is
+    None, all of a compressed member. Raises UserError if the file ends early, or the checksum of a
+    compressed member is wrong."""
     try:
         with _pixels(path, offset) as file:
-            for begin in range(0, count, batch_size):
-                images = np.empty((min(batch_size, count - begin), *IMAGE_SHAPE), np.uint8)
+            for begin in range(0, count, batch):
+                images = np.empty((min(batch, count - begin), *IMAGE_SHAPE), np.uint8)
                 if file.readinto(images.data) < images.nbytes:
                     raise EOFError
                 yield images

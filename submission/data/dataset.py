@@ -1,8 +1,7 @@
 """The official MPI3D files: found by name, checked, and read in order without loading them.
 
-A file is `<folder>/<name>/<name>.npz` with one array `images`, uint8 (num_images, 64, 64, 3), in
-C order over the seven factors (last factor fastest). Unpacked it takes 12.7 GB; the machine that
-reads it has less memory than that, so nothing in this project ever holds the whole array.
+A file is `<folder>/<name>/<name>.npz` with one array `images`, uint8 (num_images, 64, 64, 3), in C
+order over the seven factors (last factor fastest): 12.7 GB, of which no memory ever holds it all.
 """
 
 import hashlib
@@ -44,9 +43,7 @@ class Dataset:
 
     Attributes:
         name: one of FILE_NAMES.
-        path: the npz file.
-        num_images: number of images, the product of factor_sizes.
-        factor_sizes: values per factor, in the order of FACTOR_NAMES.
+        factor_sizes: values per factor, in the order of FACTOR_NAMES; their product is num_images.
         stand_in: None for a file that does not say it was rendered, else what it says of itself.
         offset: byte at which the images begin in the file; None if they are compressed and can
             only be streamed.
@@ -72,28 +69,19 @@ class Dataset:
         return self.num_images * IMAGE_BYTES if self.offset is not None else 0
 
     def array(self) -> np.memmap[Any, np.dtype[np.uint8]]:
-        """The images as a read-only memory map, uint8 (num_images, 64, 64, 3).
-
-        Raises:
-            UserError: the member is compressed, so that no part of it can be addressed.
-        """
+        """The images as a read-only memory map, uint8 (num_images, 64, 64, 3). Raises UserError if
+        the member is compressed, so that no part of it can be addressed."""
         if self.offset is None:
-            raise UserError(
-                f"{self.path} is compressed and can only be read in order; rewrite it with "
-                "numpy.savez (not savez_compressed) to address single images"
-            )
-        return np.memmap(
-            self.path, np.uint8, "r", self.offset, (self.num_images, *IMAGE_SHAPE), order="C"
-        )
+            how = "rewrite it with numpy.savez (not savez_compressed) to address single images"
+            raise UserError(f"{self.path} is compressed and can only be read in order; {how}")
+        return np.memmap(self.path, np.uint8, "r", self.offset, (self.num_images, *IMAGE_SHAPE))
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[np.ndarray]:
         """Yields uint8 (<= batch_size, 64, 64, 3) in data-set order from image `start` on.
 
         Holds one batch in memory. A compressed member is decompressed from its beginning (that
-        is how deflate works), so a late `start` costs time, not memory.
-
-        Raises:
-            UserError: the file ends early or its checksum is wrong.
+        is how deflate works), so a late `start` costs time, not memory. Raises UserError if the
+        file ends early or its checksum is wrong.
         """
         if self.offset is not None:
             begin = self.offset + start * IMAGE_BYTES
@@ -105,11 +93,7 @@ class Dataset:
             start = max(start - len(images), 0)
 
     def images_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read through for them.
-
-        Raises:
-            UserError: as batches.
-        """
+        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read through."""
         if self.offset is not None:
             return np.array(self.array()[rows])
         found, begin = [], 0
@@ -128,15 +112,9 @@ class Dataset:
 
 
 def find_file(folder: Path, name: str) -> tuple[str, Path | None]:
-    """The data set's challenge name, and its file (complex: under both its names) or None.
-
-    Args:
-        folder: what DISENTANGLEMENT_LIB_DATA names.
-        name: one of FILE_NAMES, or the name a file downloads as.
-
-    Raises:
-        UserError: unknown name.
-    """
+    """The data set's challenge name, and its file (complex: under both its names) or None. `folder`
+    is what DISENTANGLEMENT_LIB_DATA names, `name` one of FILE_NAMES or the name a file downloads
+    as; raises UserError for another."""
     known = next((k for k, names in FILE_NAMES.items() if name in names), None)
     if known is None:
         raise UserError(f"unknown data set {name!r}: the names are {', '.join(FILE_NAMES)}")
@@ -146,31 +124,22 @@ def find_file(folder: Path, name: str) -> tuple[str, Path | None]:
 
 
 def open_dataset(folder: Path, name: str) -> Dataset:
-    """Finds `<folder>/<name>/<name>.npz` and checks its form.
-
-    Raises:
-        UserError: unknown name, no such file, or not a file of the official form.
-    """
+    """Finds `<folder>/<name>/<name>.npz` and checks its form. Raises UserError for an unknown name,
+    no such file, or one that is not of the official form."""
     known, path = find_file(folder, name)
     if path is None:
-        raise UserError(
-            f"no file {folder / known / known}.npz; place the data set there or point "
-            "DISENTANGLEMENT_LIB_DATA (--data) at the folder that holds it"
-        )
+        how = "point DISENTANGLEMENT_LIB_DATA (--data) at the folder that holds it"
+        raise UserError(f"no file {folder / known / known}.npz; place the data set there or {how}")
     return open_file(path, known)
 
 
 def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
     """Reads an npz file's directory and headers (not its images) and checks them.
 
-    Args:
-        path: the npz file.
-        name: what the data set is called.
-        any_count: take any number of images; if no grid explains it, factor_sizes is empty.
-
-    Raises:
-        UserError: not an archive of the official form (read_headers), or a number of images that
-            neither the file's own `factor_sizes` nor the official sizes explain.
+    Raises UserError if it is no archive of the official form (read_headers), or neither its own
+    `factor_sizes` nor the official sizes explain its number of images; if it has none of its own,
+    `any_count` takes any number, with factor_sizes empty where the official sizes do not explain
+    it.
     """
     count, offset, own_sizes, stand_in = read_headers(path)
     sizes: tuple[int, ...] = ()
@@ -183,22 +152,15 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
 def verify(dataset: Dataset, progress: bool = True) -> str:
     """Reads the file once from end to end and returns its md5 (the features' cache key).
 
-    The same pass checks a stored array's CRC-32, so that a damaged download is refused before
-    hours of work rest on it (a compressed one is checked while it is decompressed).
-
-    Raises:
-        UserError: the checksum inside the file does not fit the images.
+    The same pass compares a stored array's CRC-32 (a compressed one's is while it is decompressed)
+    and raises UserError, so that a damaged download is refused before hours of work rest on it.
     """
     md5 = hashlib.md5(usedforsecurity=False)
     position = crc = 0
     first, last, expected = stored_images(dataset.path) or (0, 0, 0)
+    total, what = dataset.path.stat().st_size, "checking the file"
     bar = progress_bar(
-        total=dataset.path.stat().st_size,
-        unit="B",
-        unit_scale=True,
-        desc="checking the file",
-        disable=not progress,
-        delay=2,
+        total=total, unit="B", unit_scale=True, desc=what, disable=not progress, delay=2
     )
     with open(dataset.path, "rb") as file, bar:
         while chunk := file.read(1 << 22):
@@ -225,15 +187,11 @@ def _factor_sizes(own: np.ndarray | None, count: int, path: Path) -> tuple[int, 
         valid = own.shape == (len(FACTOR_NAMES),) and own.dtype.kind in "iu"
         if not valid or np.any(own < 1) or math.prod(own.tolist()) != count:
             found = repr(own.tolist()) if own.size <= 10 else f"of shape {own.shape}"
-            raise UserError(
-                f"{path}: 'factor_sizes' is {found[:200]}, it must be seven whole numbers whose "
-                f"product is the number of images, {count:,}"
-            )
-        return tuple(int(size) for size in own)
+            must = f"seven whole numbers whose product is the number of images, {count:,}"
+            raise UserError(f"{path}: 'factor_sizes' is {found[:200]}, it must be {must}")
+        return tuple(own.tolist())
     if count not in SIZES_BY_COUNT:
-        raise UserError(
-            f"{path} holds {count:,} images; official files hold "
-            f"{' or '.join(f'{n:,}' for n in SIZES_BY_COUNT)}: add an array 'factor_sizes' to "
-            "the file, or download it again"
-        )
+        known = " or ".join(f"{n:,}" for n in SIZES_BY_COUNT)
+        how = "add an array 'factor_sizes' to the file, or download it again"
+        raise UserError(f"{path} holds {count:,} images; official files hold {known}: {how}")
     return SIZES_BY_COUNT[count]

@@ -1,13 +1,8 @@
 """MPI3D's seven factors of variation, and the grids of its files."""
 
 FACTOR_NAMES = (
-    "object_color",
-    "object_shape",
-    "object_size",
-    "camera_height",
-    "background_color",
-    "horizontal_axis",
-    "vertical_axis",
+    *("object_color", "object_shape", "object_size", "camera_height"),
+    *("background_color", "horizontal_axis", "vertical_axis"),
 )
 IMAGE_SHAPE = (64, 64, 3)
 

@@ -5,11 +5,10 @@ key hashes the data file and the weights, so that runs with other VAE settings s
 """
 
 import hashlib
-import io
 import mmap
 import os
 import shutil
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 
 import gin
@@ -49,16 +48,15 @@ def extract_features(
     batch_size: Count = gin.REQUIRED,
     progress: bool = True,
 ) -> None:
-    """Writes the features of all images to `path` (npy, float32 (num_images, 512)).
+    """Writes the features of all images to `path` (npy, float32 (num_images, 512)), which appears
+    only when the file is complete; a finished one is left alone.
 
     Killed at any moment, the next call goes on from the last whole batch; SIGTERM and Ctrl-C wait
-    for the end of a batch. A finished file is left alone.
+    for the end of a batch.
 
     Args:
-        dataset: the images.
         extractor: in evaluation mode, as load_extractor returns it.
-        path: the final name; it appears only when the file is complete.
-        device: where the network runs: channels_last on the CPU, bfloat16 autocast on a GPU.
+        device: where the network runs: channels_last, and on a GPU bfloat16 autocast.
         batch_size: images per forward pass.
 
     Raises:
@@ -78,13 +76,8 @@ def extract_features(
         file.truncate(len(header) + done * _ROW_BYTES)
         _refuse_full_disk(path.parent, (dataset.num_images - done) * _ROW_BYTES)
         network = extractor.to(device).to(memory_format=torch.channels_last)
-        bar = progress_bar(
-            total=dataset.num_images,
-            initial=done,
-            desc="features",
-            unit=" images",
-            disable=not progress,
-        )
+        settings = {"total": dataset.num_images, "initial": done, "disable": not progress}
+        bar = progress_bar(desc="features", unit=" images", **settings)
         with bar, signals.held(), torch.inference_mode(), fast_cpu(device):
             for images in dataset.batches(batch_size, start=done):
                 batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
@@ -93,8 +86,7 @@ def extract_features(
                 _write(file, vectors.float().cpu().numpy().tobytes())
                 done += len(images)
                 bar.update(len(images))
-                asked = signals.asked()
-                if asked and done < dataset.num_images:
+                if (asked := signals.asked()) and done < dataset.num_images:
                     what = f"features of {done:,} of {dataset.num_images:,} images are in {part}"
                     signals.stop(asked, what)
         os.fsync(file.fileno())
@@ -117,12 +109,9 @@ def _whole_batches(file: FileIO, header: bytes, batch_size: int) -> int:
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"the features need {mib(needed)} in {folder} and {mib(free)} are free: free some, or "
-            "name another folder in SUBMISSION_CACHE"
-        )
+    if (free := shutil.disk_usage(folder).free) < needed:
+        what = f"the features need {mib(needed)} in {folder} and {mib(free)} are free"
+        raise UserError(f"{what}: free some, or name another folder in SUBMISSION_CACHE")
 
 
 def _write(file: FileIO, rows: bytes) -> None:
@@ -131,10 +120,9 @@ def _write(file: FileIO, rows: bytes) -> None:
         while left:  # a nearly full disk takes only a part at a time
             left = left[file.write(left) :]
     except OSError as error:
-        raise UserError(
-            f"{file.name} could not be written ({error.strerror}): free disk space there, or name "
-            "another folder in SUBMISSION_CACHE; what is in it is kept"
-        ) from error
+        what = f"{file.name} could not be written ({error.strerror}): free disk space there, or"
+        how = "name another folder in SUBMISSION_CACHE; what is in it is kept"
+        raise UserError(f"{what} {how}") from error
 
 
 def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -160,7 +148,7 @@ def open_features(path: Path, device: torch.device, in_memory: bool = False) -> 
 
 
 def _npy_header(shape: tuple[int, int]) -> bytes:
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     description = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()

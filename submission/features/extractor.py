@@ -1,9 +1,6 @@
 """Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module.
 
-    images (N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length
-
-Weights come from a safetensors file, never from a pickle, and are checked against a recorded
-SHA-256 before use.
+images (N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length
 """
 
 import gin
@@ -66,13 +63,11 @@ class RMAC(nn.Module):
 
 @configurable
 class Extractor(nn.Module):
-    """Images -> feature vectors.
+    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
 
     Args:
         aggregation: "learned" (stage 2) or "rmac" (stage 1; has no weights of its own).
         resolution: images are resized to this many pixels (bilinear) if it is not 64.
-
-    forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
     """
 
     mean: Tensor
@@ -81,27 +76,21 @@ class Extractor(nn.Module):
     def __init__(self, aggregation: Text = gin.REQUIRED, resolution: Count = gin.REQUIRED) -> None:
         super().__init__()
         if aggregation not in ("learned", "rmac"):
-            raise UserError(
-                f"Extractor.aggregation is {aggregation!r}, it must be 'learned' or 'rmac'"
-            )
+            what = f"Extractor.aggregation is {aggregation!r}"
+            raise UserError(f"{what}, it must be 'learned' or 'rmac'")
         # Five pools halve the image; the learned aggregation takes a 2x2 map and nothing else, the
         # largest region of RMAC is five positions wide.
-        if aggregation == "learned" and resolution // 32 != 2:
-            raise UserError(
-                f"Extractor.resolution is {resolution}, it must be 64 to 95 for the aggregation "
-                "'learned'"
-            )
-        if aggregation == "rmac" and resolution // 32 < 5:
-            raise UserError(
-                f"Extractor.resolution is {resolution}, it must be at least 160 for the "
-                "aggregation 'rmac'"
-            )
+        learned, side = aggregation == "learned", resolution // 32
+        if (learned and side != 2) or (not learned and side < 5):
+            needed = "64 to 95" if learned else "at least 160"
+            what = f"Extractor.resolution is {resolution}, it must be {needed}"
+            raise UserError(f"{what} for the aggregation {aggregation!r}")
         self.resolution = resolution
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         # The convolutional part alone: vgg19_bn() would first make half a gigabyte of classifier.
         self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=True)
-        self.aggregation: nn.Module = Aggregation() if aggregation == "learned" else RMAC()
+        self.aggregation: nn.Module = Aggregation() if learned else RMAC()
 
     def forward(self, images: Tensor) -> Tensor:
         if self.resolution != images.shape[-1]:

@@ -17,7 +17,8 @@ SHIPPED_WEIGHTS = WEIGHTS / "vgg19_bn_agg.safetensors"
 
 
 def load_extractor(weights: Path, extractor: Extractor | None = None) -> Extractor:
-    """An extractor filled from a weight file.
+    """An extractor filled from a weight file: in evaluation mode, float32, with batch norm folded
+    into the convolutions.
 
     Args:
         weights: a safetensors file with keys `features.*` (torchvision's names) and
@@ -25,13 +26,9 @@ def load_extractor(weights: Path, extractor: Extractor | None = None) -> Extract
             `features.*` are used.
         extractor: a new one that is filled; None for the one that gin describes.
 
-    Returns:
-        The extractor in evaluation mode, float32, with batch norm folded into the convolutions.
-
-    Raises:
-        UserError: no such file, a git-lfs pointer, cut short, tampered with (its SHA-256 differs
-            from the one recorded beside it), of another architecture, or with values that no
-            network can compute with.
+    Raises UserError for no such file, a git-lfs pointer, and one that is cut short, tampered with
+    (its SHA-256 differs from the one recorded beside it), of another architecture, or with values
+    that no network can compute with.
     """
     tensors = read_weights(weights)
     extractor = extractor or Extractor()
@@ -40,10 +37,9 @@ def load_extractor(weights: Path, extractor: Extractor | None = None) -> Extract
     # After the folding, so that a negative variance shows, too.
     for key, value in folded.state_dict().items():
         if not bool(torch.isfinite(value.sum())):
-            raise UserError(
-                f"{weights} holds NaN, infinity or a negative variance (seen in {key} after "
-                "folding): copy or download it again, or name another file with --weights"
-            )
+            what = f"{weights} holds NaN, infinity or a negative variance (seen in {key} after"
+            how = "copy or download it again, or name another file with --weights"
+            raise UserError(f"{what} folding): {how}")
     return folded
 
 
@@ -51,10 +47,7 @@ def copy_weights(
     extractor: Extractor, tensors: dict[str, Tensor], name: str, with_aggregation: bool
 ) -> None:
     """Copies `features.*` and, if asked for, `aggregator.*` into a new extractor, as float32.
-
-    Raises:
-        UserError: a tensor is missing or has another shape.
-    """
+    Raises UserError if a tensor is missing or has another shape."""
     state = extractor.state_dict()
     for own_key, own in state.items():
         key = own_key.removeprefix("aggregation.")
@@ -63,10 +56,9 @@ def copy_weights(
             continue
         if key not in tensors or tensors[key].shape != own.shape:
             has = tuple(tensors[key].shape) if key in tensors else "nothing"
-            raise UserError(
-                f"{name} is of another architecture: {key!r} should be {tuple(own.shape)} and is "
-                f"{has}; name a weight file of VGG19-BN, such as `finetune` writes"
-            )
+            what = f"another architecture: {key!r} should be {tuple(own.shape)} and is {has}"
+            how = "name a weight file of VGG19-BN, such as `finetune` writes"
+            raise UserError(f"{name} is of {what}; {how}")
         state[own_key] = tensors[key].float()
     extractor.load_state_dict(state)
 
@@ -85,27 +77,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise UserError(
-            f"{path} is cut short or no safetensors file: copy it again ({error})"
-        ) from error
+        what = f"{path} is cut short or no safetensors file"
+        raise UserError(f"{what}: copy it again ({error})") from error
     except Exception as error:  # torch.load raises whatever its unpickler met
-        raise UserError(
-            f"{path} cannot be read as plain tensors: copy or download it again"
-        ) from error
+        what = f"{path} cannot be read as plain tensors"
+        raise UserError(f"{what}: copy or download it again") from error
 
 
 def _is_plain(value: object) -> bool:
-    return (
-        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    )
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu
 
 
 def check_sha256(path: Path) -> str:
     """A weight file's SHA-256, compared with SHA256SUMS beside it (`sha256sum` format) if listed.
-
-    Raises:
-        UserError: a git-lfs pointer, or a digest other than the recorded one.
-    """
+    Raises UserError for a git-lfs pointer, or a digest other than the recorded one."""
     with open(path, "rb") as file:
         if file.read(43).startswith(b"version https://git-lfs.github.com/spec"):
             raise UserError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
@@ -115,18 +100,15 @@ def check_sha256(path: Path) -> str:
         for line in sums.read_text(errors="replace").splitlines():
             recorded, _, name = line.partition("  ")
             if name == path.name and recorded != digest:
-                raise UserError(
-                    f"{path} is not the recorded file (SHA-256 {digest[:12]}..., recorded in "
-                    f"{sums.name} {recorded[:12]}...): check it out again"
-                )
+                sums_say = f"recorded in {sums.name} {recorded[:12]}..."
+                what = f"{path} is not the recorded file (SHA-256 {digest[:12]}..., {sums_say})"
+                raise UserError(f"{what}: check it out again")
     return digest
 
 
 def fold_batch_norm(extractor: Extractor) -> Extractor:
-    """A copy in evaluation mode whose convolutions carry their batch norms (1.1x on a CPU).
-
-    Dropout, which does nothing in evaluation mode, is left out too.
-    """
+    """A copy in evaluation mode whose convolutions carry their batch norms (1.1x on a CPU) and
+    without dropout, which does nothing there."""
     folded = copy.deepcopy(extractor).eval()
     folded.features = _folded(folded.features)
     if isinstance(folded.aggregation, Aggregation):

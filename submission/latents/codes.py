@@ -23,14 +23,10 @@ BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 
 
 def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device) -> np.ndarray:
-    """The latent codes of all images, float32 (num_images, C), in data-set order.
-
-    They are computed once per exported file and data set (`data_md5` from verify()) and kept in the
-    cache; training leaves its own there (`keep_codes`).
-
-    Raises:
-        UserError: no model, or codes that are not finite or not (num_images, C).
-    """
+    """The latent codes of all images, float32 (num_images, C), in data-set order: computed once per
+    exported file and data set (`data_md5` from verify()) and kept in the cache; training leaves its
+    own there (`keep_codes`). Raises UserError for no model, or codes that are not finite or not
+    (num_images, C)."""
     cached = cached_codes(model, data_md5)
     if (kept := _kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
@@ -40,11 +36,10 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
     with progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar:
         for images in dataset.batches(BATCH_SIZE):
             parts.append(call_model(module, to_float(images, device), str(model)))
-            if parts[0].shape[1] != parts[-1].shape[1]:
-                raise UserError(
-                    f"{model} answers with {parts[0].shape[1]} and then with "
-                    f"{parts[-1].shape[1]} latents: export it again"
-                )
+            first, last = parts[0].shape[1], parts[-1].shape[1]
+            if first != last:
+                what = f"{model} answers with {first} and then with {last} latents"
+                raise UserError(f"{what}: export it again")
             bar.update(len(images))
     codes = np.concatenate(parts)
     keep_codes(codes, cached)
@@ -54,18 +49,14 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
 def call_model(
     module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
 ) -> np.ndarray:
-    """An exported model's codes of float images (N, 3, 64, 64): float32 (N, C) on the CPU.
-
-    Raises:
-        UserError: it does not take them, or answers something else or values that are not finite.
-    """
+    """An exported model's codes of float images (N, 3, 64, 64): float32 (N, C) on the CPU. Raises
+    UserError if it does not take them, or answers something else or values that are not finite."""
     try:
         with torch.inference_mode():
             codes = module(images)
     except RuntimeError as error:
-        raise UserError(
-            f"{name} does not take images {tuple(images.shape)}: export it again"
-        ) from error
+        what = f"{name} does not take images {tuple(images.shape)}"
+        raise UserError(f"{what}: export it again") from error
     if not isinstance(codes, Tensor) or codes.layout != torch.strided or codes.is_meta:
         what = type(codes).__name__
     elif codes.ndim != 2 or len(codes) != len(images) or codes.shape[1] == 0:
@@ -76,10 +67,8 @@ def call_model(
         what = "NaN or infinity"
     else:
         return np.asarray(codes.detach().cpu().numpy())
-    raise UserError(
-        f"{name} answers {what} on {len(images)} images, it must be finite numbers "
-        f"({len(images)}, C): train or export it again"
-    )
+    must = f"it must be finite numbers ({len(images)}, C): train or export it again"
+    raise UserError(f"{name} answers {what} on {len(images)} images, {must}")
 
 
 def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:

@@ -17,15 +17,12 @@ from submission.runtime.files import replacing
 
 
 class Representation(nn.Module):
-    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means.
-
-    Normalisation is inside, dropout and batch statistics are off, no device is baked in.
-    """
+    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means. Normalisation is
+    inside, dropout and batch statistics are off, no device is baked in."""
 
     def __init__(self, extractor: Extractor, means: nn.Module) -> None:
         super().__init__()
-        self.extractor = extractor
-        self.means = means
+        self.extractor, self.means = extractor, means
 
     def forward(self, images: Tensor) -> Tensor:
         means: Tensor = self.means(self.extractor(images))
@@ -33,17 +30,14 @@ class Representation(nn.Module):
 
 
 def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Path) -> None:
-    """Writes the TorchScript file, loads it afresh and compares its output.
+    """Writes the TorchScript file, loads it afresh and compares its output; only then `path` is
+    there. `means`, features (N, 512) -> (N, C), and the extractor are moved to the CPU.
 
     Args:
-        extractor: as loaded. means: trained, features (N, 512) -> (N, C). On any device; they are
-            moved to the CPU.
         images: a few of the data set, uint8 (N, 64, 64, 3), to compare the output on.
-        path: the final name; it appears only after the comparison.
 
-    Raises:
-        UserError: the file's output is not finite, of the wrong shape, or not what the networks
-            in memory say; or the disk is full.
+    Raises UserError if the file's output is not finite, of the wrong shape, or not what the
+    networks in memory say, or if the disk is full.
     """
     module = Representation(extractor, means).to("cpu").eval()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,21 +75,16 @@ def _save(script: torch.jit.ScriptModule, path: Path) -> None:
 
 
 def load(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
-    """An exported model in evaluation mode on `device`.
-
-    Raises:
-        UserError: no such file, or no TorchScript archive (a pickled module is not loaded: it
-            could run any code).
-    """
+    """An exported model in evaluation mode on `device`. Raises UserError for no such file, or no
+    TorchScript archive (a pickled module is not loaded: it could run any code)."""
     if not path.is_file():
         raise UserError(f"no exported model {path}: run `python -m submission train` first")
     try:
         with _torchscript():
             module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
-        raise UserError(
-            f"{path} is no TorchScript file: export it with `python -m submission train`"
-        ) from error
+        how = "export it with `python -m submission train`"
+        raise UserError(f"{path} is no TorchScript file: {how}") from error
     return module.eval()
 
 

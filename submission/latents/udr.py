@@ -11,18 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+Means = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
-def similarity(
-    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Absolute Spearman correlation of each latent of one model with each of the other.
 
-    Args:
-        first: means (n, C1) of one model. second: (n, C2) of the other, on the same images.
-
-    Returns:
-        R (C1, C2) in 0..1; 0 where a latent is constant.
-    """
+def similarity(first: Means, second: Means) -> Floats:
+    """Absolute Spearman correlations R (C1, C2) in 0..1 of the latents of two models, from their
+    means (n, C1) and (n, C2) on the same images; 0 where a latent is constant."""
     # Imported here for its 35 MiB, which a run of one seed does without. SciPy's spearmanr would
     # also correlate latents of one model, and give NaN and a warning for a constant one.
     from scipy.stats import rankdata
@@ -35,11 +31,7 @@ def similarity(
     return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
 
 
-def agreement(
-    r: npt.NDArray[np.float64],
-    informative_a: npt.NDArray[np.bool_],
-    informative_b: npt.NDArray[np.bool_],
-) -> float:
+def agreement(r: Floats, informative_a: Flags, informative_b: Flags) -> float:
     """The paper's equation for UDR_ij, of two models with similarities R:
 
         1/(d_a + d_b) (sum_b r_b^2 I(b) / sum_a R(a, b) + sum_a r_a^2 I(a) / sum_b R(a, b))
@@ -58,18 +50,9 @@ def agreement(
     return total / sum(r.shape)
 
 
-def ranking(
-    codes: Sequence[npt.NDArray[np.float32]], informative: Sequence[npt.NDArray[np.bool_]]
-) -> npt.NDArray[np.float64]:
-    """Pairwise UDR.
-
-    Args:
-        codes: each model's means (n, C) on the same images; at least two models.
-        informative: for each model which latents are, bool (C,).
-
-    Returns:
-        (models, models), symmetric, NaN on the diagonal. A model's UDR is its row's median.
-    """
+def ranking(codes: Sequence[Means], informative: Sequence[Flags]) -> Floats:
+    """Pairwise UDR (models, models), symmetric, NaN on the diagonal, of at least two models: their
+    means (n, C) on the same images, and which of the latents are informative, bool (C,)."""
     count = len(codes)
     pairs = np.full((count, count), np.nan)
     for i in range(count):
@@ -79,12 +62,12 @@ def ranking(
     return pairs
 
 
-def scores(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def scores(pairs: Floats) -> Floats:
     """Each model's UDR: the median over the other models."""
     return np.nanmedian(pairs, axis=1)
 
 
-def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000) -> float:
+def confidence(pairs: Floats, seed: int = 0, draws: int = 1000) -> float:
     """Share of bootstrap draws in which the best model stays the best: the models that each one is
     compared with are drawn with replacement. The best was picked on these very agreements, so this
     is far above 1/models also for models that differ only by chance: see by_chance."""
@@ -99,7 +82,7 @@ def confidence(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 1000)
     return float((leading[best] / leading.sum(axis=0)).mean())
 
 
-def by_chance(pairs: npt.NDArray[np.float64], seed: int = 0, draws: int = 100) -> list[float]:
+def by_chance(pairs: Floats, seed: int = 0, draws: int = 100) -> list[float]:
     """The confidences under the null hypothesis that no model is better than another: the same
     agreements, permuted over the pairs of models."""
     generator = np.random.default_rng(seed)

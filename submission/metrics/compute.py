@@ -1,9 +1,9 @@
 """The challenge's five metrics, computed by disentanglement_lib 1.5's own, unmodified code.
 
-The library's metrics draw factors, ask a `GroundTruthData` for the observations and hand these
-to a representation function. `GridRepresentations` answers with precomputed representations, so
-that no image passes through a network; `GridImages` is the stock route over the images. Both
-make the library's own random draws and give the same scores.
+The library's metrics draw factors, ask a `GroundTruthData` for the observations and hand these to a
+representation function. `GridRepresentations` answers with precomputed representations, so that no
+image passes through a network; `GridImages` is the stock route over the images. Both make the
+library's own random draws and give the same scores.
 """
 
 import math
@@ -50,16 +50,11 @@ def score(
             mean can give them a variance above 0, so that the library keeps them and divides by
             their largest deviation, which is 0 or a rounding error.
     """
-    if workers is None:
-        workers = joblib.cpu_count()
+    workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:
         raise UserError(f"The number of workers is {workers}; ask for at least one.")
-    stock = {
-        "factor_vae": factor_vae.compute_factor_vae,
-        "sap": sap.compute_sap,
-        "irs": irs.compute_irs,
-        "mig": mig.compute_mig,
-    }
+    stock = {"factor_vae": factor_vae.compute_factor_vae, "sap": sap.compute_sap}
+    stock |= {"irs": irs.compute_irs, "mig": mig.compute_mig}
     settings = bound_settings()
     counts = "official" if settings == OFFICIAL else "quick"
     result: Result = {"headline": {}, "seconds": {}, "settings": settings, "counts": counts}

@@ -11,19 +11,17 @@ from submission.metrics.grids import RepresentationFunction
 from submission.metrics.library import dci, stock_importance
 from submission.runtime.progress import progress_bar
 
+Array = NDArray[Any]
+
 
 def factor_importance(
-    factor: int,
-    x_train: NDArray[Any],
-    y_train: NDArray[Any],
-    x_test: NDArray[Any],
-    y_test: NDArray[Any],
+    factor: int, x_train: Array, y_train: Array, x_test: Array, y_test: Array
 ) -> tuple[int, NDArray[np.float64], float, float]:
     """The library's compute_importance_gbt for one factor; y_* are (1, num_points).
 
-    The classifier draws from numpy's global generator, unseeded in the stock code. Here the
-    generator is seeded with the factor's number, so that the result depends neither on the
-    process nor on the order of the fits; its state is restored afterwards.
+    The classifier draws from numpy's global generator, unseeded in the stock code. Here it is
+    seeded with the factor's number, so that the result depends neither on the process nor on the
+    order of the fits; its state is restored afterwards.
     """
     state = np.random.get_state()  # the one scikit-learn draws from
     np.random.seed(factor)
@@ -35,19 +33,12 @@ def factor_importance(
 
 
 def importance(
-    x_train: NDArray[Any],
-    y_train: NDArray[Any],
-    x_test: NDArray[Any],
-    y_test: NDArray[Any],
-    workers: int,
-    title: str = "DCI",
+    x_train: Array, y_train: Array, x_test: Array, y_test: Array, workers: int, title: str = "DCI"
 ) -> tuple[NDArray[np.float64], np.floating[Any], np.floating[Any]]:
     """The library's compute_importance_gbt with its loop over the factors spread over processes.
 
     Args:
-        x_train, x_test: codes (C, num_points).
-        y_train, y_test: factors (num_factors, num_points).
-        title: of the progress bar.
+        x_train, x_test: codes (C, num_points). y_train, y_test: factors (num_factors, num_points).
 
     Returns:
         The importance (C, num_factors) of each latent for each factor, columns of sum 1, and the
@@ -56,18 +47,13 @@ def importance(
     num_factors = len(y_train)
     # A fit's time grows with the number of its factor's values: begin with the longest.
     order = sorted(range(num_factors), key=lambda i: -len(np.unique(y_train[i])))
-    jobs = (
-        joblib.delayed(factor_importance)(i, x_train, y_train[i : i + 1], x_test, y_test[i : i + 1])
-        for i in order
-    )
+    fit = joblib.delayed(factor_importance)
+    jobs = (fit(i, x_train, y_train[i : i + 1], x_test, y_test[i : i + 1]) for i in order)
+    # The data are a few MB: no memory-mapped copies (max_nbytes) in /dev/shm, small in Docker.
+    settings = {"return_as": "generator_unordered", "pre_dispatch": "all", "max_nbytes": None}
     # One thread in each worker: the fits already fill the cores.
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        fits = joblib.Parallel(
-            n_jobs=min(workers, num_factors),
-            return_as="generator_unordered",
-            pre_dispatch="all",
-            max_nbytes=None,  # a few MB: no memory-mapped copies in /dev/shm, small in Docker
-        )(jobs)
+        fits = joblib.Parallel(n_jobs=min(workers, num_factors), **settings)(jobs)
         bar = progress_bar(iterable=fits, total=num_factors, desc=title, unit=" factors")
         found = sorted(bar, key=lambda fit: fit[0])
     _, columns, train_accuracy, test_accuracy = zip(*found, strict=True)

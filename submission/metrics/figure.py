@@ -13,11 +13,8 @@ from submission.runtime.files import read_csv, replacing
 
 
 def draw_run(folder: Path) -> None:
-    """Draws the scores beside the ideal code's and the paper's, and the learning curves.
-
-    Args:
-        folder: holds scores.json, and losses.csv if the run was trained here; gets scores.png.
-    """
+    """Draws the scores (scores.json) beside the ideal code's and the paper's, and the learning
+    curves (losses.csv, if the run was trained here) into scores.png of the same folder."""
     losses = folder / "losses.csv"
     columns, width = (2, 11) if losses.exists() else (1, 6)
     figure = Figure(figsize=(width, 3.8))
@@ -39,14 +36,11 @@ def _bars(axis: Axes, scores: dict[str, Any]) -> None:
         "ideal code, same grid": scores["ideal_code"]["headline"],
         f"paper, {scores['paper']['measured_on'].split(',')[0]}": scores["paper"]["headline"],
     }
-    styles: list[dict[str, Any]] = [
-        {"color": "#1f6fb4"},
-        {"color": "#9db8c9"},
-        {"color": "none", "edgecolor": "#555555"},
-    ]
+    colors = [("#1f6fb4", None), ("#9db8c9", None), ("none", "#555555")]
     for i, (label, column) in enumerate(columns.items()):
-        heights = [column[name] for name in shown]
-        bars = axis.bar(places + 0.27 * (i - 1), heights, 0.25, label=label, **styles[i])
+        heights, (color, edge) = [column[name] for name in shown], colors[i]
+        look: dict[str, Any] = {"label": label, "color": color, "edgecolor": edge}
+        bars = axis.bar(places + 0.27 * (i - 1), heights, 0.25, **look)
         if i == 0:
             axis.bar_label(bars, fmt="%.2f", fontsize=7)
     axis.set_xticks(places, [TITLES[name] for name in shown])

@@ -16,10 +16,8 @@ RepresentationFunction = Callable[[NDArray[Any]], NDArray[Any]]
 def check_grid(factor_sizes: Sequence[int]) -> None:
     """Raises UserError if the metrics cannot score a grid of these sizes, whatever the codes."""
     if min(factor_sizes, default=0) < 2:
-        raise UserError(
-            f"The grid {list(factor_sizes)} has a factor with fewer than two values, which the "
-            "metrics cannot score; use at least two steps on every axis."
-        )
+        what = f"The grid {list(factor_sizes)} has a factor with fewer than two values, which the"
+        raise UserError(f"{what} metrics cannot score; use at least two steps on every axis.")
 
 
 class _Grid(ground_truth_data.GroundTruthData):
@@ -30,13 +28,10 @@ class _Grid(ground_truth_data.GroundTruthData):
         self.factor_sizes = [int(size) for size in factor_sizes]
         expected = math.prod(self.factor_sizes)
         if num_rows != expected:
-            raise UserError(
-                f"{what} has {num_rows:,} rows but the grid {self.factor_sizes} has {expected:,} "
-                "images; compute it for this data set again."
-            )
-        self._space = util.SplitDiscreteStateSpace(
-            self.factor_sizes, list(range(len(self.factor_sizes)))
-        )
+            has = f"{num_rows:,} rows but the grid {self.factor_sizes} has {expected:,} images"
+            raise UserError(f"{what} has {has}; compute it for this data set again.")
+        all_factors = list(range(len(self.factor_sizes)))
+        self._space = util.SplitDiscreteStateSpace(self.factor_sizes, all_factors)
 
     @property
     def num_factors(self) -> int:
@@ -64,25 +59,22 @@ class GridRepresentations(_Grid):
             factor fastest), C >= 2; kept as float32.
         factor_sizes: number of values of each factor, each at least 2.
 
-    Raises:
-        UserError: wrong shape or number of rows, or a value that is not finite.
+    Raises UserError for a wrong shape or number of rows, and values that are not finite.
     """
 
     def __init__(self, representations: NDArray[Any], factor_sizes: Sequence[int]) -> None:
         if representations.ndim != 2 or representations.shape[1] < 2:
-            raise UserError(
-                f"The representation has shape {representations.shape}, but the metrics need "
-                "(num_images, C) with at least two latents C; export at least two."
-            )
+            need = "the metrics need (num_images, C) with at least two latents C"
+            what = f"The representation has shape {representations.shape}"
+            raise UserError(f"{what}, but {need}; export at least two.")
         super().__init__(factor_sizes, representations.shape[0], "The representation")
         with np.errstate(over="ignore"):  # what overflows is refused in the next line
             self.representations = np.ascontiguousarray(representations, dtype=np.float32)
         bad = np.flatnonzero(~np.isfinite(self.representations).all(axis=1))
         if bad.size:
-            raise UserError(
-                f"The representation holds NaN or infinite values in {bad.size:,} rows, the first "
-                f"of them row {bad[0]}; the encoder has diverged, so train it again."
-            )
+            where = f"{bad.size:,} rows, the first of them row {bad[0]}"
+            what = f"The representation holds NaN or infinite values in {where}"
+            raise UserError(f"{what}; the encoder has diverged, so train it again.")
 
     @property
     def observation_shape(self) -> list[int]:
@@ -107,13 +99,9 @@ class ImageRows(Protocol):
 class GridImages(_Grid):
     """A GroundTruthData over images: the stock route, through the representation function.
 
-    Args:
-        images: (num_images, height, width, 3) uint8 in data-set order; only single rows are read,
-            in any order and with repetitions.
-        factor_sizes: number of values of each factor, each at least 2.
-
-    Raises:
-        UserError: wrong number of rows.
+    `images` are (num_images, height, width, 3) uint8 in data-set order, each factor of at least 2
+    values; single rows are read, in any order and with repetitions. Raises UserError for a wrong
+    number of rows.
     """
 
     def __init__(self, images: ImageRows, factor_sizes: Sequence[int]) -> None:
@@ -141,15 +129,9 @@ def identity(observations: NDArray[Any]) -> NDArray[Any]:
 
 
 def torchscript_function(module: Callable[[Any], Any]) -> RepresentationFunction:
-    """The representation function that goes with `GridImages`, around an exported module.
-
-    Args:
-        module: takes a float32 tensor (N, 3, height, width) in [0, 1] on the CPU and returns
-            (N, C), as the server calls it.
-
-    Returns:
-        A function from images (N, height, width, 3) in [0, 1] to representations (N, C) float32.
-    """
+    """The representation function that goes with `GridImages`: from images (N, height, width, 3) in
+    [0, 1] to representations (N, C) float32, by an exported module that takes a float32 tensor
+    (N, 3, height, width) in [0, 1] on the CPU, as the server calls it."""
     # Imported here for the memory of the DCI workers, which import this module and need no torch.
     import torch
 
@@ -163,11 +145,8 @@ def torchscript_function(module: Callable[[Any], Any]) -> RepresentationFunction
 
 
 def ideal_code(factor_sizes: Sequence[int]) -> NDArray[np.float32]:
-    """One ordinal latent per factor: what the metrics give for perfect disentanglement.
-
-    Returns:
-        (num_images, num_factors) float32 in data-set order; each latent rises evenly with its
-        factor and has mean 0 and variance 1 over the grid (SAP and IRS depend on the scale).
-    """
+    """One ordinal latent per factor, for what the metrics give for perfect disentanglement:
+    (num_images, num_factors) float32 in data-set order; each latent rises evenly with its factor
+    and has mean 0 and variance 1 over the grid (SAP and IRS depend on the scale)."""
     values = np.stack(np.unravel_index(np.arange(math.prod(factor_sizes)), tuple(factor_sizes)), 1)
     return np.asarray((values - values.mean(axis=0)) / values.std(axis=0), dtype=np.float32)

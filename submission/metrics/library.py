@@ -1,12 +1,10 @@
 """disentanglement_lib 1.5's own metrics, imported without TensorFlow."""
 
 import contextlib
-import importlib.metadata
 import logging
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
 
 import gin
 
@@ -46,17 +44,10 @@ def _without_tensorflow() -> Iterator[None]:
 
 
 with _without_tensorflow():
-    _PACKAGE = "disentanglement_lib"
-    dci: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.dci")
-    factor_vae: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.factor_vae")
-    irs: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.irs")
-    mig: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.mig")
-    sap: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.sap_score")
-    ground_truth_data: Any = importlib.import_module(
-        f"{_PACKAGE}.data.ground_truth.ground_truth_data"
-    )
-    utils: Any = importlib.import_module(f"{_PACKAGE}.evaluation.metrics.utils")
-    util: Any = importlib.import_module(f"{_PACKAGE}.data.ground_truth.util")
+    from disentanglement_lib.data.ground_truth import ground_truth_data, util
+    from disentanglement_lib.evaluation.metrics import dci, factor_vae, irs, mig, utils
+    from disentanglement_lib.evaluation.metrics import sap_score as sap
 
+__all__ = ["dci", "factor_vae", "ground_truth_data", "irs", "mig", "sap", "util", "utils"]
 # Kept under a name of its own: `dci.compute_importance_gbt` is swapped while DCI runs.
 stock_importance = dci.compute_importance_gbt

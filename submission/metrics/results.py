@@ -22,9 +22,7 @@ class Context:
         data: the data set's name, e.g. "mpi3d_real" or "stand-in, rendered domain real".
         stand_in: True for rendered images, False for a published MPI3D file.
         domain: "toy", "realistic", "real" or "complex".
-        factor_sizes: number of values of each factor.
         ideal: `score` of `ideal_code` on the same grid under the same settings.
-        data_md5: of the data file. model_sha256: of the exported model.
     """
 
     data: str
@@ -49,11 +47,7 @@ def format_table(result: Result, context: Context) -> str:
     """The scores as plain text of at most 100 columns, beside the ideal code's and the paper's."""
     lines = aligned(_rows(result, context), gap="   ")
     rule = "-" * max(map(len, lines))
-    caption = [
-        line
-        for sentence in _caption(result, context)
-        for line in textwrap.wrap(sentence, 100, subsequent_indent="  ")
-    ]
+    caption = [textwrap.fill(s, 100, subsequent_indent="  ") for s in _caption(result, context)]
     return "\n".join([*lines[:2], rule, *lines[2:], rule, *caption]) + "\n"
 
 
@@ -67,16 +61,13 @@ def _rows(result: Result, context: Context) -> list[list[str]]:
         rows.append(["sum", *(f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)])
     this_run = "stand-in, NOT MPI3D" if context.stand_in else context.data
     paper_set = PAPER_GRID[context.paper].rpartition(" of ")[0]
-    return [
-        ["metric", "this run", "ideal code", "paper"],
-        ["", this_run[:24], "same grid", paper_set],
-        *rows,
-    ]
+    above = ["metric", "this run", "ideal code", "paper"]
+    return [above, ["", this_run[:24], "same grid", paper_set], *rows]
 
 
 def _caption(result: Result, context: Context) -> list[str]:
     """What was measured, under which settings, and whether the paper's column compares."""
-    grid = " x ".join(str(size) for size in context.factor_sizes)
+    grid = " x ".join(map(str, context.factor_sizes))
     settings = "QUICK, not the official counts; comparable with no other numbers."
     if result["counts"] == "official":
         settings = "official (the server's)."
@@ -101,15 +92,10 @@ def _versions() -> dict[str, str]:
 def write_scores(folder: Path, result: Result, context: Context) -> None:
     """Writes scores.json (all numbers, settings, data set, versions) and scores.txt (the table)."""
     folder.mkdir(parents=True, exist_ok=True)
+    data = {"name": context.data, "stand_in": context.stand_in, "domain": context.domain}
+    data |= {"factor_sizes": context.factor_sizes, "num_images": context.num_images}
     document = {
-        "data": {
-            "name": context.data,
-            "stand_in": context.stand_in,
-            "domain": context.domain,
-            "factor_sizes": list(context.factor_sizes),
-            "num_images": context.num_images,
-            "md5": context.data_md5,
-        },
+        "data": {**data, "md5": context.data_md5},
         "model_sha256": context.model_sha256,
         "scores": result,
         "ideal_code": context.ideal,

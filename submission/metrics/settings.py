@@ -15,11 +15,8 @@ TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "
 
 # The one number the server reports of each metric.
 REPORTED = {
-    "factor_vae": "eval_accuracy",
-    "dci": "disentanglement",
-    "sap": "SAP_score",
-    "irs": "IRS",
-    "mig": "discrete_mig",
+    **{"factor_vae": "eval_accuracy", "dci": "disentanglement", "sap": "SAP_score"},
+    **{"irs": "IRS", "mig": "discrete_mig"},
 }
 
 # arXiv 2002.12356: MPI3D-real (public leader board) and MPI3D-real with complex objects (private).
@@ -59,14 +56,8 @@ OFFICIAL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What a scoring is asked for.
-
-    Attributes:
-        metrics: some of METRICS.
-        quick: lowered sample counts, comparable with nothing else.
-        device: of the model.
-        stock: the scorer's own route, the images through the model for every metric.
-    """
+    """What a scoring is asked for: some of METRICS; `quick`: lowered sample counts, comparable with
+    nothing else; `stock`: the scorer's own route, the images through the model for every metric."""
 
     metrics: tuple[str, ...] = METRICS
     quick: bool = False
@@ -75,14 +66,8 @@ class ScoreOptions:
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:
-    """Binds the metrics' settings through gin and returns them.
-
-    Args:
-        quick: lowered counts (metrics_quick.gin), whose scores are not comparable with any other.
-
-    Other bindings in gin's global configuration stay as they are, and a locked configuration is
-    locked again afterwards.
-    """
+    """Binds the metrics' settings through gin (`quick`: metrics_quick.gin, with lowered counts) and
+    returns them. Gin's other bindings stay, and a locked configuration is locked again."""
     # Registers what the settings bind. Imported here: 80 MiB that a training does without.
     import submission.metrics.library  # noqa: F401
 
@@ -94,28 +79,17 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
 
 
 def bound_settings() -> dict[str, Any]:
-    """The metric settings bound in gin, by configurable and parameter, as JSON values.
-
-    Raises:
-        ValueError: one of them is not bound (`load_settings` was not called).
-    """
-    settings = {}
-    for key in OFFICIAL:
-        value = gin.query_parameter(key)
-        # A reference to a configurable prints as it is written in a gin file.
-        settings[key] = value if isinstance(value, bool | int | float) else str(value)
-    return settings
+    """The metric settings bound in gin, by configurable and parameter, as JSON values; raises
+    ValueError if one is not bound (`load_settings` was not called)."""
+    bound = {key: gin.query_parameter(key) for key in OFFICIAL}
+    # A reference to a configurable prints as it is written in a gin file.
+    return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in bound.items()}
 
 
 def chosen(metrics: str) -> tuple[str, ...]:
-    """The metrics of a comma-separated list, each once.
-
-    Raises:
-        UserError: one is unknown.
-    """
+    """The metrics of a comma-separated list, each once; raises UserError if one is unknown."""
     names = tuple(dict.fromkeys(name.strip() for name in metrics.split(",")))
     if unknown := [name for name in names if name not in METRICS]:
-        raise UserError(
-            f"unknown metric {unknown[0]!r} in --metrics: choose from {','.join(METRICS)}"
-        )
+        what = f"unknown metric {unknown[0]!r} in --metrics"
+        raise UserError(f"{what}: choose from {','.join(METRICS)}")
     return names

@@ -15,13 +15,8 @@ from submission.runtime.files import replacing
 
 def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
     """Writes tensors and plain values; `path` is the old or the new checkpoint at any moment.
-
-    Args:
-        fingerprint: what the run is made of (configuration, data, weights).
-
-    Raises:
-        UserError: it cannot be written, as on a full disk; the one before stays.
-    """
+    `fingerprint` says what the run is made of (configuration, data, weights). Raises UserError if
+    it cannot be written, as on a full disk."""
     try:
         with replacing(path) as file:
             torch.save(state | {"fingerprint": fingerprint}, file)
@@ -33,19 +28,14 @@ def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise UserError(
-            f"{path} could not be written ({cause.strerror}): free disk space or give access "
-            "there; what was saved before is kept"
-        ) from error
+        what = f"{path} could not be written ({cause.strerror}): free disk space or give access"
+        raise UserError(f"{what} there; what was saved before is kept") from error
 
 
 def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
-    """What was saved, on `device`; None if there is no checkpoint.
-
-    Raises:
-        UserError: damaged, or made by a run of another fingerprint: it may be days of work, so it
-            is neither continued nor overwritten.
-    """
+    """What was saved, on `device`; None if there is no checkpoint. Raises UserError if it is
+    damaged, or made by a run of another fingerprint: it may be days of work, so it is neither
+    continued nor overwritten."""
     if not path.exists():
         return None
     state = _read(path, device)
@@ -55,14 +45,9 @@ def load_checkpoint(path: Path, fingerprint: str, device: torch.device) -> dict[
 
 
 def check_checkpoints(folder: Path, fingerprint: str) -> None:
-    """Refuses a folder with a foreign or damaged checkpoint before hours of other work.
-
-    Args:
-        fingerprint: what the checkpoints' own begin with; groups and seeds add their number.
-
-    Raises:
-        UserError: as load_checkpoint.
-    """
+    """Refuses a folder with a foreign or damaged checkpoint, as load_checkpoint does, before hours
+    of other work. The checkpoints' own begin with `fingerprint`; groups and seeds add their
+    number."""
     for path in sorted(folder.rglob("checkpoint.pt")):
         if not str(_read(path, torch.device("cpu")).get("fingerprint")).startswith(fingerprint):
             raise UserError(_foreign(path))
@@ -81,25 +66,19 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
     except PermissionError:
         raise
     except Exception as error:  # both readers raise whatever the damaged archive leads to
-        raise UserError(
-            f"{path} is damaged and cannot be continued from: delete it to start again"
-        ) from error
+        what = f"{path} is damaged and cannot be continued from"
+        raise UserError(f"{what}: delete it to start again") from error
 
 
 @contextmanager
 def continuing(path: Path) -> Iterator[None]:
-    """Wraps the loading of a checkpoint's state into networks and optimizers.
-
-    Raises:
-        UserError: it holds other tensors than these have, as one of another version of this code.
-    """
+    """Wraps the loading of a checkpoint's state into networks and optimizers. Raises UserError if
+    they have other tensors, as those of another version of this code."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{path} was written by another version of this code: continue with that one, or "
-            "delete it to start again"
-        ) from error
+        what = f"{path} was written by another version of this code: continue with that one"
+        raise UserError(f"{what}, or delete it to start again") from error
 
 
 def _foreign(path: Path) -> str:

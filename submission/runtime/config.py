@@ -5,6 +5,7 @@ to bind `Encoder.init` twice and `Decoder.init` never: here that is an error, as
 would do nothing, a value of the wrong kind, and a parameter that nothing binds.
 """
 
+import contextlib
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,9 +19,8 @@ from submission.runtime.kinds import Kind
 from submission.runtime.paths import CONFIGS
 
 T = TypeVar("T", bound=Callable[..., Any])
-# Of each configurable function or class the parameters that a gin file binds.
+# Of each configurable function or class the parameters that a gin file binds, and its name there.
 _PARAMETERS: dict[str, dict[str, Kind]] = {}
-# Their names in gin files.
 _NAMES: dict[Callable[..., Any], str] = {}
 # Names of an earlier version, and what to do about them.
 _OLD_NAMES = {
@@ -42,12 +42,9 @@ def configurable_as(name: str) -> Callable[[T], T]:
 
 def _register(function: T, name: str) -> T:
     signature = vars(function)["__init__"] if isinstance(function, type) else function
-    kinds = {
-        parameter: kind
-        for parameter, hint in get_type_hints(signature, include_extras=True).items()
-        for kind in getattr(hint, "__metadata__", ())
-        if isinstance(kind, Kind)
-    }
+    hints = get_type_hints(signature, include_extras=True)
+    marks = {parameter: getattr(hint, "__metadata__", ()) for parameter, hint in hints.items()}
+    kinds = {p: mark for p, found in marks.items() for mark in found if isinstance(mark, Kind)}
     registered: T = gin.configurable(name, allowlist=list(kinds))(function)
     _PARAMETERS[name], _NAMES[registered] = kinds, name
     return registered
@@ -67,18 +64,15 @@ def load_config(
         functions: the configurable ones that are called; all their parameters must be bound.
         optional: further ones, of which each may be left out as a whole.
 
-    Raises:
-        UserError: no such file, a syntax error, an import, a binding that names nothing or nothing
-            of these functions, a parameter bound twice in one file or not at all, or a value that
-            it cannot have.
+    Raises UserError for no such file, a syntax error, an import, a binding that names nothing or
+    nothing of these functions, a parameter bound twice in one file or not at all, and a value that
+    it cannot have.
     """
     called = [_NAMES[function] for function in (*functions, *optional)]
     gin.clear_config()
     for path, text in config_texts(find_config(file)):
         try:
-            _refuse_slips(text, called)
-            with gin.unlock_config():
-                gin.parse_config(text)
+            _bind(text, called)
         except Exception as error:  # gin raises ValueError, SyntaxError, NameError and its own
             line = f":{error.line}" if isinstance(error, _Slip) else ""
             raise UserError(f"{path}{line}: {first_line(error)}") from error
@@ -86,28 +80,20 @@ def load_config(
         try:
             if len(list(_statements(binding))) != 1:
                 raise ValueError("no binding, or more than one")
-            _refuse_slips(binding, called)
-            with gin.unlock_config():
-                gin.parse_config(binding)
+            _bind(binding, called)
         except Exception as error:
-            raise UserError(
-                f"the binding {binding!r} is not understood ({first_line(error)}): write "
-                "Function.parameter=value as in submission/configs"
-            ) from error
-    needed = [_NAMES[function] for function in functions]
-    needed += [_NAMES[function] for function in optional if asks_for(function)]
-    for function in needed:
-        for parameter, kind in _PARAMETERS[function].items():
-            _refuse_wrong_value(f"{function}.{parameter}", kind)
+            what = f"the binding {binding!r} is not understood ({first_line(error)})"
+            how = "write Function.parameter=value as in submission/configs"
+            raise UserError(f"{what}: {how}") from error
+    for function in (*functions, *filter(asks_for, optional)):
+        for parameter, kind in _PARAMETERS[_NAMES[function]].items():
+            _refuse_wrong_value(f"{_NAMES[function]}.{parameter}", kind)
 
 
 def find_config(file: Path) -> Path:
-    """The file itself if there is one, else the shipped configuration of that bare name.
-
-    Raises:
-        UserError: there is neither. A path with folders is that file or none: a slip in it must not
-            lead to the shipped file of the same name.
-    """
+    """The file itself if there is one, else the shipped configuration of that bare name; raises
+    UserError if there is neither. A path with folders is that file or none: a slip in it must not
+    lead to the shipped file of the same name."""
     bare = [CONFIGS / file, CONFIGS / f"{file}.gin"] if file.name == str(file) else []
     for candidate in (file, *bare):
         if candidate.is_file():
@@ -120,27 +106,22 @@ def config_texts(path: Path) -> list[tuple[Path, str]]:
     """A configuration as files and their bindings; later ones override earlier ones.
 
     A file may begin with `include "NAME.gin"`, the name of a shipped one, whose bindings then come
-    first. Nothing else is included, so that no binding comes from where nobody looks.
-
-    Raises:
-        UserError: the file is no text, or it includes another way.
+    first. Nothing else is included, so that no binding comes from where nobody looks. Raises
+    UserError if the file is no text, or includes another way.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text (UTF-8): name a gin file") from error
-    try:
+    first = None
+    with contextlib.suppress(Exception):  # what is wrong with it is said where all of it is parsed
         first = next(_statements(text), None)
-    except Exception:  # whatever is wrong with it is said where all of it is parsed
-        return [(path, text)]
     if not isinstance(first, config_parser.IncludeStatement):
         return [(path, text)]
     shipped = CONFIGS / first.filename
     if shipped.parent != CONFIGS or not shipped.is_file() or shipped == path:
-        raise UserError(
-            f"{path}: include {first.filename!r} is not taken: name a file of submission/configs "
-            "without a folder, or write the bindings themselves"
-        )
+        what = f"{path}: include {first.filename!r} is not taken: name a file of submission/configs"
+        raise UserError(f"{what} without a folder, or write the bindings themselves")
     line = first.location[1]
     own = "\n" * line + "\n".join(text.splitlines()[line:])  # errors name the file's own lines
     return [*config_texts(shipped), (path, own)]
@@ -154,42 +135,32 @@ class _Slip(Exception):
         self.line = line
 
 
-def _refuse_slips(text: str, called: Sequence[str]) -> None:
-    """Looks at each binding of one file or of the command line.
-
-    Raises:
-        SyntaxError: it cannot be parsed, or is no binding (an import could run code).
-        _Slip: it names nothing of the functions `called`, or a parameter a second time.
-    """
+def _bind(text: str, called: Sequence[str]) -> None:
+    """Hands gin one file's bindings or one of the command line, after a look at each. Raises
+    SyntaxError if it cannot be parsed or is none (an import could run code), and _Slip if it names
+    nothing of the functions `called`, or a parameter a second time."""
     seen: dict[str, int] = {}
     for statement in _statements(text):
         if not isinstance(statement, config_parser.BindingStatement):
-            raise SyntaxError(
-                "import is not taken, and include only as the first line: write the bindings "
-                "themselves"
-            )
+            what = "import is not taken, and include only as the first line"
+            raise SyntaxError(f"{what}: write the bindings themselves")
         # `vae.Encoder.init` and `Encoder.init` are the same parameter.
         function = statement.selector.rpartition(".")[2]
         name, line = f"{function}.{statement.arg_name}", statement.location[1]
         if name in _OLD_NAMES:
             raise _Slip(f"{name} {_OLD_NAMES[name]}", line)
         if statement.scope or function not in called:
-            name = "/".join(filter(None, (statement.scope, name)))
-            raise _Slip(
-                f"{name} has no part in this command: leave it out (bindings are of "
-                f"{', '.join(called)})",
-                line,
-            )
+            what = "/".join(filter(None, (statement.scope, name))) + " has no part in this command"
+            raise _Slip(f"{what}: leave it out (bindings are of {', '.join(called)})", line)
         if statement.arg_name not in _PARAMETERS[function]:
             known = ", ".join(_PARAMETERS[function])
             raise _Slip(f"{name} names nothing: {function} has {known}", line)
         if name in seen:
-            raise _Slip(
-                f"{name} is bound a second time (first in line {seen[name]}): remove one of the "
-                "two lines",
-                line,
-            )
+            what = f"{name} is bound a second time (first in line {seen[name]})"
+            raise _Slip(f"{what}: remove one of the two lines", line)
         seen[name] = line
+    with gin.unlock_config():
+        gin.parse_config(text)
 
 
 def _statements(text: str) -> Iterator[Any]:
@@ -216,11 +187,10 @@ def asks_for(function: Callable[..., Any]) -> bool:
 
 
 def _is_bound(name: str) -> bool:
-    try:
+    with contextlib.suppress(ValueError):
         gin.query_parameter(name)
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 class _Ignore(config_parser.ParserDelegate):

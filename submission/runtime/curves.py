@@ -1,11 +1,11 @@
 """A training's curves as TensorBoard event files."""
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 
-class Curves:
+class Curves(AbstractContextManager["Curves"]):
     """Writes `folder`/tensorboard anew, so that it holds this run's rows and no other's: what a
     killed run wrote may lack the last ones, and the caller has them from its checkpoint."""
 
@@ -21,13 +21,5 @@ class Curves:
         for name, value in row.items():
             self._writer.add_scalar(name, value, step)
 
-    def __enter__(self) -> "Curves":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()

@@ -13,11 +13,8 @@ from submission.runtime.usage import give_back
 
 def pick_device(name: str) -> torch.device:
     """'auto' is a GPU if there is one, unless AICROWD_CUDA is set and empty (the challenge's way
-    to force the CPU). On a GPU, float32 products may use TF32.
-
-    Raises:
-        UserError: no such device here.
-    """
+    to force the CPU). On a GPU, float32 products may use TF32. Raises UserError for one that is not
+    here."""
     if name == "auto":
         forced_cpu = os.environ.get("AICROWD_CUDA") == ""
         name = "cuda" if torch.cuda.is_available() and not forced_cpu else "cpu"
@@ -45,8 +42,7 @@ def has_bfloat16(device: torch.device) -> bool:
 # Parameters of glibc's mallopt, numbered as in its malloc.h, and what they are set to afterwards:
 # the threshold is the largest that glibc takes, which its own adaptation ends at, too.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_DEFAULT_MMAP_MAX = 65536
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20
+_DEFAULT_MMAP_MAX, _LARGEST_MMAP_THRESHOLD = 65536, 32 * 2**20
 
 
 @contextmanager
@@ -54,8 +50,7 @@ def fast_cpu(device: torch.device) -> Iterator[None]:
     """Makes a loop of equal steps faster on a CPU; on a GPU nothing changes.
 
     - glibc returns a large block to the system when it is freed, and the system clears each page of
-      the next one, which took a third of a step of public.gin. Here freed blocks are kept, and
-      returned at the end. Another C library is left as it is.
+      the next one: a third of a step of public.gin. Here freed blocks are kept until the end.
     - PyTorch computes float32 products with MKL, which does not use AVX512 on AMD. At "medium"
       precision it takes oneDNN where the CPU has AVX512, and the results are as exact. CPUs with
       AMX are left out: there oneDNN would round the factors to bfloat16.

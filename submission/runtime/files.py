@@ -1,13 +1,12 @@
 """Files that are whole or not there: one writer at a time, written beside and renamed."""
 
-import contextlib
 import csv
 import fcntl
 import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,16 +17,9 @@ from submission.runtime.errors import UserError
 def locked(
     path: Path, remedy: str = "wait for it, then repeat this command", wait: bool = False
 ) -> Iterator[None]:
-    """Holds an advisory lock on `path`, which the kernel drops with the process, killed or not.
-
-    Args:
-        path: `<what is locked>.lock`, or `.lock` in a folder that is.
-        remedy: what the user can do while another process holds it.
-        wait: until the other one is done, for what takes a moment.
-
-    Raises:
-        UserError: another process holds it.
-    """
+    """Holds an advisory lock on `path` (`<what is locked>.lock`, or `.lock` in a folder that is),
+    which the kernel drops with the process, killed or not. While another process holds it, `wait`
+    waits, for what takes a moment; else a UserError says `remedy`."""
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -40,19 +32,18 @@ def locked(
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside `path` (its `name` says where) that takes the place of `path` at the
-    end, or is removed after an error.
+    end, or is removed after an error. Raises OSError if it cannot be written.
 
     Two processes that write the same file, as the cache's, do so one after the other; what a killed
     one has left half-written is taken over by the next.
-
-    Raises:
-        OSError: it cannot be written.
     """
     beside = path.with_name(path.name + ".tmp")
     while True:
         # Neither "w", which would empty a file that another one is writing, nor "a", in which
         # nothing can be written again, as numpy does.
-        with open(beside, "r+b", opener=_opened_or_made) as file:
+        with open(
+            beside, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)
+        ) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Who held the lock may have renamed what was opened here: then it must not be touched.
             if not _is(beside, file):
@@ -69,29 +60,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             return
 
 
-def _opened_or_made(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
-
-
 def _is(path: Path, file: BinaryIO) -> bool:
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         return os.path.samefile(path, file.fileno())
     return False
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file that is either the old or the new one at any moment.
-
-    Raises:
-        UserError: it cannot be written, as on a full disk.
-    """
+    """Writes a text file that is either the old or the new one at any moment; raises UserError if
+    it cannot be written, as on a full disk."""
     try:
         with replacing(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written ({error.strerror}): free disk space or give access there"
-        ) from error
+        what = f"{path} could not be written ({error.strerror})"
+        raise UserError(f"{what}: free disk space or give access there") from error
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

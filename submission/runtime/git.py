@@ -9,15 +9,8 @@ from submission.runtime.errors import UserError
 # it would go to the pushed repository. The other GIT_ variables stay: they say how to reach a
 # repository (GIT_SSH_COMMAND, GIT_ASKPASS, GIT_SSL_CAINFO) and where the user's settings are.
 _REPOSITORY = {
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_QUARANTINE_PATH",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_PREFIX"),
 }
 
 
@@ -26,20 +19,13 @@ class GitError(UserError):
 
 
 def git(*arguments: str, stdin: str | None = None) -> str:
-    """Runs a git command and returns its output.
-
-    Raises:
-        GitError: it failed.
-        UserError: git is not installed.
-    """
-    environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
-    command = ["git", *arguments]
+    """A git command's output. Raises GitError if it failed, UserError if there is no git."""
+    kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
     try:
-        result = subprocess.run(
-            command, input=stdin, env=environment, capture_output=True, text=True, check=True
-        )
+        return subprocess.run(
+            ["git", *arguments], input=stdin, env=kept, capture_output=True, text=True, check=True
+        ).stdout
     except FileNotFoundError as error:
         raise UserError("git is not installed here: install it") from error
     except subprocess.CalledProcessError as error:
         raise GitError(error.stderr.strip() or "git gives no reason") from error
-    return result.stdout

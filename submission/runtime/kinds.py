@@ -1,9 +1,5 @@
-"""Kinds of hyper-parameters: a signature's annotation says what a gin file may bind.
-
-    def beta_at_epoch(t: int, beta_start: Weight = gin.REQUIRED, ...)
-
-`runtime/config.py` reads the annotations; there is no second table.
-"""
+"""Kinds of hyper-parameters: a signature's annotation says what a gin file may bind, as in
+`beta_at_epoch(t: int, beta_start: Weight = gin.REQUIRED)`. `runtime/config.py` reads it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,45 +31,33 @@ def _several(one: Callable[[Any], bool], count: int | None = None) -> Callable[[
     )
 
 
-def _or_none(one: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or one(value)
+def _or_none(kind: Kind) -> Kind:
+    return Kind(lambda value: value is None or kind.good(value), f"{kind.words}, or None")
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+_COUNT = Kind(_whole(1), "a whole number in 1..2147483647")
+_RATE = Kind(_number(1e-30), "a finite number above 0")
+_SHARES = "three numbers in 0..1 in brackets, not all of them 0"
+_BETAS = Kind(_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets")
+_WIDTHS = Kind(_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)")
+_SCHEDULE = Kind(lambda value: value in ("constant", "cosine"), "'constant' or 'cosine'")
+_TEXT = Kind(lambda value: isinstance(value, str), "text in quotes")
 
-
-Count = Annotated[int, Kind(_whole(1), "a whole number in 1..2147483647")]
-CountOrNone = Annotated[
-    int | None, Kind(_or_none(_whole(1)), "a whole number of at least 1, or None")
-]
+Count = Annotated[int, _COUNT]
+CountOrNone = Annotated[int | None, _or_none(_COUNT)]
 Several = Annotated[int, Kind(_whole(2), "a whole number in 2..2147483647")]
 Whole = Annotated[int, Kind(_whole(0), "a whole number in 0..2147483647")]
-Rate = Annotated[float, Kind(_number(1e-30), "a finite number above 0")]
-RateOrNone = Annotated[
-    float | None, Kind(_or_none(_number(1e-30)), "a finite number above 0, or None")
-]
+Rate = Annotated[float, _RATE]
+RateOrNone = Annotated[float | None, _or_none(_RATE)]
 Weight = Annotated[float, Kind(_number(0), "a finite number of at least 0")]
 Share = Annotated[float, Kind(_number(0, 1), "a number in 0..1")]
 Shares = Annotated[
-    Sequence[float],
-    Kind(
-        lambda value: _several(_number(0, 1), 3)(value) and sum(value) > 0,
-        "three numbers in 0..1 in brackets, not all of them 0",
-    ),
+    Sequence[float], Kind(lambda value: _several(_number(0, 1), 3)(value) and any(value), _SHARES)
 ]
-Betas = Annotated[
-    tuple[float, float],
-    Kind(_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets"),
-]
-Widths = Annotated[
-    Sequence[int],
-    Kind(_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)"),
-]
+Betas = Annotated[tuple[float, float], _BETAS]
+Widths = Annotated[Sequence[int], _WIDTHS]
 Switch = Annotated[bool, Kind(lambda value: type(value) is bool, "True or False")]
 Optimizer = Annotated[str, Kind(lambda value: value in ("radam", "adam"), "'radam' or 'adam'")]
-Schedule = Annotated[
-    str, Kind(lambda value: value in ("constant", "cosine"), "'constant' or 'cosine'")
-]
-Text = Annotated[str, Kind(_is_text, "text in quotes")]
-Texts = Annotated[Sequence[str], Kind(_several(_is_text), "texts in brackets")]
+Schedule = Annotated[str, _SCHEDULE]
+Text = Annotated[str, _TEXT]
+Texts = Annotated[Sequence[str], Kind(_several(_TEXT.good), "texts in brackets")]

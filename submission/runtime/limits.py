@@ -14,11 +14,8 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Limit:
-    """How much memory this process may have, in bytes, and who says so.
-
-    `lasting` is False for free memory, which is another at the next start; address space is also
-    taken by mapped files.
-    """
+    """`lasting` is False for free memory, which is another at the next start; address space is also
+    taken by mapped files."""
 
     bytes: int
     source: str
@@ -32,11 +29,8 @@ def mib(number: float) -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """ "8g", "2GiB", "1500m" or "1.5 GB": k, m, g and t are powers of 1,024, as for Docker.
-
-    Raises:
-        UserError: not of this form, or zero.
-    """
+    """ "8g", "2GiB", "1500m" or "1.5 GB": k, m, g and t are powers of 1,024, as for Docker. Raises
+    UserError if it is not of this form, or zero."""
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     number = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
     if number == 0:
@@ -45,26 +39,18 @@ def parse_bytes(text: str) -> int:
 
 
 def memory_limit(wanted: str | None = None) -> Limit:
-    """The least of what the kernel and the user allow this process.
-
-    Args:
-        wanted: --memory as given, or None.
-
-    Raises:
-        UserError: `wanted` is no amount of memory.
-    """
+    """The least of what the kernel and the user allow this process; `wanted` is --memory as given,
+    or None. Raises UserError if that is no amount of memory."""
     limits = [*_cgroup_limits()]
     if wanted:
         limits.append(Limit(parse_bytes(wanted), "--memory"))
     status = proc_bytes("/proc/self/status")
     resident = status.get("VmRSS", 0)
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
+    if (soft := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         # What is mapped counts against this limit, touched or not.
         untouched = status.get("VmSize", 0) - resident
         limits.append(Limit(max(soft - untouched, 0), "RLIMIT_AS", address_space=True))
-    free = proc_bytes("/proc/meminfo").get("MemAvailable")
-    if free is not None:
+    if (free := proc_bytes("/proc/meminfo").get("MemAvailable")) is not None:
         limits.append(Limit(free + resident, "free memory", lasting=False))
     if not limits:
         raise UserError("this system does not say how much memory there is: give --memory")
@@ -93,11 +79,9 @@ def memory_cgroups() -> Iterator[tuple[Path, str]]:
                 path, name = paths["memory"], "memory.limit_in_bytes"
             else:
                 continue
-            top = Path(mount)
-            try:
+            folder = top = Path(mount)
+            with contextlib.suppress(ValueError):
                 folder = top / Path(path).relative_to(root)
-            except ValueError:
-                folder = top
             yield folder, name
             while folder != top:
                 folder = folder.parent

@@ -34,26 +34,19 @@ def dataset_name() -> str:
 
 
 def run_folder(name: str | None = None) -> Path:
-    """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes.
-
-    Raises:
-        UserError: it cannot be made or written to, or the name is no plain folder name.
-    """
+    """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes. Raises
+    UserError if it cannot be made or written to, or the name is no plain folder name."""
     output = Path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
     name = name or os.environ.get("AICROWD_EVALUATION_NAME") or "experiment"
     if Path(name).name != name or name in (".", ".."):
-        raise UserError(
-            f"the evaluation name {name!r} (AICROWD_EVALUATION_NAME, --name) must be a plain "
-            "folder name without slashes"
-        )
+        what = f"the evaluation name {name!r} (AICROWD_EVALUATION_NAME, --name)"
+        raise UserError(f"{what} must be a plain folder name without slashes")
     folder = output / name
     try:
         (folder / "representation" / "results").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"the output folder {folder} cannot be written ({error.strerror}): set "
-            "AICROWD_OUTPUT_PATH to one that can"
-        ) from error
+        what = f"the output folder {folder} cannot be written ({error.strerror})"
+        raise UserError(f"{what}: set AICROWD_OUTPUT_PATH to one that can") from error
     return folder
 
 
@@ -63,11 +56,8 @@ def cache_folder() -> Path:
 
 
 def make_folder(folder: Path, remedy: str) -> None:
-    """Makes the folder unless it is there.
-
-    Raises:
-        UserError: it cannot be made or written to; its text ends in `remedy`.
-    """
+    """Makes the folder unless it is there; raises UserError, its text ending in `remedy`, if it
+    cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -34,9 +34,9 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def cleared_away(text: str) -> Iterator[None]:
-    """For work that no later call can continue: a signal (SIGHUP of a closed terminal, too) unwinds
-    it through its `finally` blocks, undisturbed by further signals, and ends the process with
-    `text`."""
+    """For work that no later call can continue: a signal (a closed terminal's SIGHUP, too) unwinds
+    it through its `finally` blocks, undisturbed by further ones, and ends the process with `text`.
+    """
     numbers = (*_SIGNALS, signal.SIGHUP)
 
     def end(number: int, frame: object) -> None:
@@ -87,11 +87,7 @@ def asked() -> int:
 
 
 def stop(number: int, saved: str = "finished stages are kept") -> NoReturn:
-    """Ends the run with one sentence; `saved` is its clause on what was kept.
-
-    Raises:
-        Stopped: always.
-    """
+    """Raises Stopped with one sentence; `saved` is its clause on what was kept."""
     name = signal.Signals(number).name
     raise Stopped(f"stopped by {name}: {saved}; the same command goes on from there", number)
 

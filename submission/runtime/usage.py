@@ -1,6 +1,5 @@
 """Time and peak memory of each stage of a run."""
 
-import contextlib
 import ctypes
 import gc
 import json
@@ -9,7 +8,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +30,9 @@ class Stages:
         """Measures what is done inside; the row is kept only if it ends without an error."""
         gc.collect()  # what the stage before has left is not this one's
         give_back()
-        _reset_peak()
+        # The kernel's high-water mark; where it cannot be set, the peak is that of all so far.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
         started = time.monotonic()
         log.info("%s ...", name)
         with _own_peak() as own:
@@ -53,7 +54,7 @@ class Stages:
 
     def read(self, path: Path) -> None:
         """Takes the rows of an earlier run as they were written; none if there is no such file."""
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             self.rows = json.loads(path.read_text()) | self.rows
 
     def write(self, path: Path) -> None:
@@ -63,16 +64,8 @@ class Stages:
 
 def give_back() -> None:
     """Returns freed memory to the system, also from the middle of the heap (glibc)."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-
-
-def _reset_peak() -> None:
-    """Sets the kernel's high-water mark to the present use, so that each stage has its own peak."""
-    # Not Linux, or not allowed: the peak is then that of all stages so far.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
