@@ -4,9 +4,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from submission.commands.options import add_device, add_weights
 from submission.data.dataset import open_dataset
-from submission.features.weights import SHIPPED_WEIGHTS
-from submission.finetuning.probe import probe_animation, probe_dataset, probe_frames, read_factors
+from submission.finetuning import probe
 from submission.finetuning.scores import draw_confusion
 from submission.finetuning.weights import SHIPPED_HEADS
 from submission.runtime import paths
@@ -15,33 +15,21 @@ from submission.runtime.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--dataset", help="a data set by name, e.g. mpi3d_real")
-    which.add_argument(
-        "--gif", type=Path, help="a sample animation of MPI3D, as its authors publish them"
-    )
-    which.add_argument(
-        "--frames",
-        type=Path,
-        help="npz file: images uint8 (n, 64, 64, 3), factors (n, 7), of which the last two columns "
-        "are tilt and pan",
-    )
-    parser.add_argument(
-        "--complex", action="store_true", help="--frames or --gif shows complex objects"
-    )
-    parser.add_argument("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
-    parser.add_argument(
-        "--count", type=int, default=2000, help="images drawn from a data set (%(default)s)"
-    )
-    parser.add_argument(
-        "--weights", type=Path, default=SHIPPED_WEIGHTS, help="extractor; default: the shipped one"
-    )
-    parser.add_argument(
-        "--heads", type=Path, default=SHIPPED_HEADS, help="its heads; default: the shipped ones"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: a GPU if any")
-    parser.add_argument("--picture", type=Path, help="PNG of the confusions to write")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    what = "a sample animation of MPI3D, as its authors publish them"
+    which.add_argument("--gif", type=Path, help=what)
+    what = "npz file: images uint8 (n, 64, 64, 3), factors (n, 7), of which the last two columns"
+    which.add_argument("--frames", type=Path, help=f"{what} are tilt and pan")
+    add("--complex", action="store_true", help="--frames or --gif shows complex objects")
+    add("--data", type=Path, help="its folder; default: DISENTANGLEMENT_LIB_DATA")
+    add("--count", type=int, default=2000, help="images drawn from a data set (%(default)s)")
+    add_weights(parser)
+    add("--heads", type=Path, default=SHIPPED_HEADS, help="its heads; default: the shipped ones")
+    add_device(parser)
+    add("--picture", type=Path, help="PNG of the confusions to write")
+    add("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,14 +38,14 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--count {args.count} is no number of images: give 1 or more")
     if args.picture and not args.picture.absolute().parent.is_dir():
         raise UserError(f"there is no folder {args.picture.parent}: make it, or name another file")
-    reader = partial(read_factors, args.weights, args.heads, pick_device(args.device))
+    reader = partial(probe.read_factors, args.weights, args.heads, pick_device(args.device))
     if args.gif:
-        probe = probe_animation(args.gif, args.complex, reader)
+        found = probe.probe_animation(args.gif, args.complex, reader)
     elif args.frames:
-        probe = probe_frames(args.frames, args.complex, reader)
+        found = probe.probe_frames(args.frames, args.complex, reader)
     else:
         dataset = open_dataset(args.data or paths.data_folder(), args.dataset)
-        probe = probe_dataset(dataset, args.count, reader)
+        found = probe.probe_dataset(dataset, args.count, reader)
     if args.picture:
-        draw_confusion(probe.read, probe.true, probe.complex_objects, probe.what, args.picture)
-    print(probe.as_json() if args.json else probe.as_text())
+        draw_confusion(found.read, found.true, found.complex_objects, found.what, args.picture)
+    print(found.as_json() if args.json else found.as_text())

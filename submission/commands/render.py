@@ -10,28 +10,17 @@ from submission.runtime.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the `render` command."""
-    parser.add_argument(
-        "--domain",
-        default="real",
-        help=f"which MPI3D domain to imitate: {', '.join(DOMAINS)} (default %(default)s)",
-    )
-    parser.add_argument(
-        "--axis-steps",
-        type=int,
-        default=AXIS_VALUES,
-        help="values kept of each axis, spread evenly over the 40 (default %(default)s: all)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="folder that gets <name>/<name>.npz; use it as DISENTANGLEMENT_LIB_DATA",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
-    parser.add_argument("--threads", type=int, help="default: one a processor")
-    parser.add_argument(
-        "--picture", type=Path, help="write only a PNG sheet of samples of all domains to this file"
-    )
+    add = parser.add_argument
+    what = f"which MPI3D domain to imitate: {', '.join(DOMAINS)} (default %(default)s)"
+    add("--domain", default="real", help=what)
+    what = "values kept of each axis, spread evenly over the 40 (default %(default)s: all)"
+    add("--axis-steps", type=int, default=AXIS_VALUES, help=what)
+    what = "folder that gets <name>/<name>.npz; use it as DISENTANGLEMENT_LIB_DATA"
+    add("--out", type=Path, help=what)
+    add("--seed", type=int, default=0, help="of the noise (default %(default)s)")
+    add("--threads", type=int, help="default: one a processor")
+    what = "write only a PNG sheet of samples of all domains to this file"
+    add("--picture", type=Path, help=what)
 
 
 def run(args: argparse.Namespace) -> None:

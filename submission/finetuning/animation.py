@@ -1,18 +1,19 @@
 """The sample animations that MPI3D's authors publish (GIF): their frames, and the factors in them.
 
-They were made as disentanglement_lib's `visualize_dataset` does: seven panels of 64x64 in rows with
-10 pixels of white between and around them; panel k starts at the one configuration that all share
-and takes factor k through its values and back, the others stay. The files carry no labels, but
-where factor k starts decides its whole course, so the start can be found from what is read.
+As disentanglement_lib's `visualize_dataset` makes them: seven panels of 64x64 in rows with 10
+pixels of white between and around them; panel k starts at the one configuration that all share and
+takes factor k through its values and back. There are no labels, but where factor k starts decides
+its whole course, so the start can be found from what is read.
 """
 
+import itertools
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from submission.finetuning.network import AXES, readable
 from submission.render.rig import FACTOR_NAMES
@@ -43,31 +44,22 @@ class Labels(NamedTuple):
 
 
 def read_animation(path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 (frames, 7, 64, 64, 3), the panels in reading order.
-
-    Raises:
-        UserError: no such file, no animation, or not laid out as described above.
-    """
+    """uint8 (frames, 7, 64, 64, 3), the panels in reading order; UserError if there is no such
+    file, or it is no animation or not laid out as described above."""
     try:
         with Image.open(path, formats=("GIF",)) as file:
-            frames = []
-            for k in range(getattr(file, "n_frames", 1)):
-                file.seek(k)
-                frames.append(np.asarray(file.convert("RGB")))
+            frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file)]
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise UserError(f"{path} is no GIF file or is damaged: copy it again ({error})") from error
-    height, width = frames[0].shape[:2]
-    columns, rest = divmod(width - _GAP, _SIDE + _GAP)
+    (height, width), step = frames[0].shape[:2], _SIDE + _GAP
+    columns, rest = divmod(width - _GAP, step)
     rows = math.ceil(PANELS / max(columns, 1))
-    if columns < 1 or rest or height < _GAP + rows * (_SIDE + _GAP) or len(frames) < 2:
-        raise UserError(
-            f"{path} has {len(frames)} frames of {width}x{height} pixels: an animation of MPI3D "
-            "has several, of seven 64x64 panels in rows with 10 pixels around each (--frames takes "
-            "single images)"
-        )
-    step = _SIDE + _GAP
+    if columns < 1 or rest or height < _GAP + rows * step or len(frames) < 2:
+        what = f"{path} has {len(frames)} frames of {width}x{height} pixels: an animation of MPI3D"
+        needs = "has several, of seven 64x64 panels in rows with 10 pixels around each"
+        raise UserError(f"{what} {needs} (--frames takes single images)")
     corners = [(_GAP + k // columns * step, _GAP + k % columns * step) for k in range(PANELS)]
     panels = [[frame[y : y + _SIDE, x : x + _SIDE] for y, x in corners] for frame in frames]
     return np.array(panels)
@@ -85,35 +77,33 @@ def inferred_labels(read: Numbers, sizes: tuple[int, ...]) -> Labels:
     """The factors of an animation: for each panel the start, of all possible ones, whose course
     agrees best with what was read in that panel, and so for the order of values.
 
-    A reading that is wrong in most frames of a panel would pass for the truth of another start;
-    with courses as different as these it must be wrong in about half of them.
+    A reading that is wrong in about half of a panel's frames can pass for the truth of another
+    start: that is how different the courses are.
 
     Args:
         read: int64 (frames, 7 panels, 7), what the heads read. sizes: number of values of the
             seven factors.
     """
-    frames = len(read)
-    found: list[tuple[int, list[int], list[Numbers], tuple[int, ...]]] = []
+    found: list[tuple[int, list[Numbers], tuple[int, ...]]] = []
     orders_known: tuple[dict[int, tuple[int, ...]], ...] = ({}, _REAL_ANIMATIONS)
-    moves: tuple[int, ...]
-    for orders in orders_known:
-        for moves in ((0, 1, 2, 3, 4, _TILT, _PAN), (0, 1, 2, 3, 4, _PAN, _TILT)):
-            total, courses = 0, []
-            for panel, factor in enumerate(moves):
-                # Complex objects have fewer colours and shapes, in an order of their own.
-                order = np.array(orders.get(factor, range(sizes[factor])))
-                order = order if len(order) == sizes[factor] else np.arange(sizes[factor])
-                seen = read[:, panel, factor]
-                candidates = [order[course(b, sizes[factor], frames)] for b in range(sizes[factor])]
-                costs = [_cost(seen, one, factor) for one in candidates]
-                courses.append(candidates[int(np.argmin(costs))])
-                total += min(costs)
-            found.append((total, [int(one[0]) for one in courses], courses, moves))
-    _, starts, courses, moves = min(found, key=lambda one: one[0])
+    last_two = ((_TILT, _PAN), (_PAN, _TILT))
+    for orders, (sixth, seventh) in itertools.product(orders_known, last_two):
+        moves: tuple[int, ...] = (0, 1, 2, 3, 4, sixth, seventh)
+        total, courses = 0, []
+        for panel, factor in enumerate(moves):
+            size = sizes[factor]
+            # Complex objects have fewer colours and shapes, in an order of their own.
+            order = np.array(orders.get(factor, range(size)))
+            order = order if len(order) == size else np.arange(size)
+            candidates = [order[course(start, size, len(read))] for start in range(size)]
+            costs = [_cost(read[:, panel, factor], one, factor) for one in candidates]
+            courses.append(candidates[int(np.argmin(costs))])
+            total += min(costs)
+        found.append((total, courses, moves))
+    _, courses, moves = min(found, key=lambda one: one[0])
     factors = np.empty_like(read)
     for panel, factor in enumerate(moves):
-        factors[:, :, factor] = starts[panel]
-    for panel, factor in enumerate(moves):
+        factors[:, :, factor] = courses[panel][0]
         factors[:, panel, factor] = courses[panel]
     return Labels(factors, moves)
 
@@ -130,6 +120,6 @@ def described(labels: Labels, complex_objects: bool) -> str:
     words = []
     for i in readable(complex_objects):
         value = labels.factors[0, 0, i]
-        named = _VALUE_NAMES[i][value] if i in _VALUE_NAMES else str(value)
+        named = _VALUE_NAMES[i][value] if i in _VALUE_NAMES else value
         words.append(f"{FACTOR_NAMES[i].replace('_', ' ')} {named}")
     return ", ".join(words)

@@ -11,10 +11,6 @@ from submission.runtime.config import load_config
 
 
 def load_finetuning(file: Path, bindings: Sequence[str] = ()) -> None:
-    """Makes a gin file and the command line's bindings the configuration of finetuning.
-
-    Raises:
-        UserError: see load_config.
-    """
+    """Makes a gin file and bindings the configuration of finetuning; UserError as load_config."""
     functions = (Extractor, Network, open_source, Settings)
     load_config(file, bindings, functions, (file_source, rendered_source))

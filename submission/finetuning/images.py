@@ -1,6 +1,7 @@
 """Labelled images to finetune on: from the official files, or rendered on the fly."""
 
 import logging
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,6 @@ from submission.runtime.errors import UserError
 from submission.runtime.kinds import Count, CountOrNone, Share, Shares, Text, Texts, Weight, Whole
 
 log = logging.getLogger(__name__)
-
 # Rendered images for validation are numbered from here on; training never gets so far.
 _VALIDATION = 2**40
 Numbers = npt.NDArray[np.int64]
@@ -35,10 +35,9 @@ class Source:
     Attributes:
         load: image numbers int64 (n,) -> images uint8 (n, 64, 64, 3) and factors int64 (n, 7), in
             the order of rig.FACTOR_NAMES.
-        epoch: number of an epoch, from 0 -> its images' numbers in the order of training.
-        validation: the numbers of images that are in no epoch.
-        description: what the images are, for the weight file.
-        identity: tells images of the same description apart: the files' md5.
+        epoch: number of an epoch, from 0 -> its images' numbers in the order of training; those of
+            `validation` are in none.
+        description: for the weight file. identity: the files' md5, where that does not tell.
     """
 
     load: Callable[[Numbers], Batch]
@@ -64,11 +63,10 @@ def file_source(
     validation_images: CountOrNone = gin.REQUIRED,
     seed: Whole = gin.REQUIRED,
 ) -> Source:
-    """Official files, each split at random; shuffled anew every epoch.
+    """Official files `folder`/<name>/<name>.npz, each split at random; shuffled anew every epoch.
 
     Args:
-        folder: holds `<name>/<name>.npz`. datasets: their names.
-        training_share: share of each file's images that is trained on; the rest validates.
+        training_share: of each file's images; the rest validates.
         validation_images: use only this many of the rest, None for all.
 
     Raises:
@@ -79,15 +77,14 @@ def file_source(
     arrays = [file.array() for file in files]
     for array in arrays:
         # Random access: reading ahead would read images that are not asked for.
-        array._mmap.madvise(1)  # type: ignore[attr-defined]  # MADV_RANDOM
+        array._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
     first = np.cumsum([0, *(file.num_images for file in files)])
-    training, validation = [], []
+    parts = []
     for i, file in enumerate(files):
         labels(file, np.zeros(1, np.int64))  # refuses other grids before the work begins
         order = first[i] + np.random.default_rng([seed, i]).permutation(file.num_images)
-        cut = round(training_share * file.num_images)
-        training.append(order[:cut])
-        validation.append(order[cut:])
+        parts.append(np.split(order, [round(training_share * file.num_images)]))
+    training, validation = map(np.concatenate, zip(*parts, strict=True))
 
     def load(numbers: Numbers) -> Batch:
         images = np.empty((len(numbers), 64, 64, 3), np.uint8)
@@ -98,25 +95,21 @@ def file_source(
             images[here], factors[here] = arrays[i][rows], labels(file, rows)
         return images, factors
 
-    if not sum(map(len, validation)):
-        raise UserError(
-            f"file_source.training_share is {training_share}, which leaves no image to validate "
-            "on: lower it"
-        )
+    if not len(validation):
+        what = f"file_source.training_share is {training_share}, which leaves no image to validate"
+        raise UserError(f"{what} on: lower it")
     md5s = []
     for file in files:
         md5s.append(verify(file, progress=process_rank() == 0))
         if warning := md5_warning(file, md5s[-1]):
             log.warning(warning)
-    trained_on = np.concatenate(training)
-    rest = np.random.default_rng([seed, len(files)]).permutation(np.concatenate(validation))
-    return Source(
-        load,
-        lambda epoch: np.random.default_rng([seed, len(files) + 1, epoch]).permutation(trained_on),
-        rest[:validation_images],
-        "; ".join(file.description for file in files) + f"; {training_share:.0%} of each",
-        " ".join(md5s),
-    )
+    rest = np.random.default_rng([seed, len(files)]).permutation(validation)[:validation_images]
+    what = "; ".join([*(file.description for file in files), f"{training_share:.0%} of each"])
+
+    def epoch(number: int) -> Numbers:
+        return np.random.default_rng([seed, len(files) + 1, number]).permutation(training)
+
+    return Source(load, epoch, rest, what, " ".join(md5s))
 
 
 @configurable
@@ -127,12 +120,7 @@ def rendered_source(
     strength: Weight = gin.REQUIRED,
     seed: Whole = gin.REQUIRED,
 ) -> Source:
-    """Renders of randomised appearance, none shown twice.
-
-    Args:
-        images_per_epoch: how many an epoch is to be. mix: shares of toy, realistic and real look.
-        strength: of the randomisation, see render/randomize.py; 0 for the plain looks.
-    """
+    """Renders of randomised appearance, none shown twice; see render_random."""
     # Imported here because its compiler is slow to import and every command imports this module.
     from submission.render.randomize import render_random
 
@@ -140,32 +128,24 @@ def rendered_source(
         # One thread, beside the training: it needs a thirtieth of the training's time.
         return render_random(seed, numbers, mix, strength, threads=1)
 
-    return Source(
-        load,
-        lambda epoch: np.arange(epoch * images_per_epoch, (epoch + 1) * images_per_epoch),
-        np.arange(_VALIDATION, _VALIDATION + validation_images),
-        f"rendered; toy, realistic, real look {tuple(mix)}, randomisation {strength}",
-    )
+    def epoch(number: int) -> Numbers:
+        return np.arange(number * images_per_epoch, (number + 1) * images_per_epoch)
+
+    what = f"rendered; toy, realistic, real look {tuple(mix)}, randomisation {strength}"
+    return Source(load, epoch, np.arange(_VALIDATION, _VALIDATION + validation_images), what)
 
 
 def labels(dataset: Dataset, rows: Numbers, values: tuple[int, ...] = FACTOR_SIZES) -> Numbers:
     """The factors of a file's rows, int64 (n, 7): its own columns, in its own order.
 
     Both axes count 0..39 also in a thinned stand-in. The sixth column is tilt in toy, realistic
-    and every stand-in.
-
-    Args:
-        values: how many values each factor must have (an axis: at most).
-
-    Raises:
-        UserError: another grid (the first release had four colours and four shapes).
+    and every stand-in. UserError if the factors have not so many `values` (an axis: at most): the
+    first release had four colours and four shapes.
     """
     sizes = dataset.factor_sizes
     if sizes[:5] != values[:5] or max(sizes[5:]) > AXIS_VALUES:
-        raise UserError(
-            f"{dataset.path} has the grid {sizes}, the heads read {values}: use today's release "
-            "of the data set"
-        )
+        what = f"{dataset.path} has the grid {sizes}, the heads read {values}"
+        raise UserError(f"{what}: use today's release of the data set")
     factors = dataset.factors(rows)
     for axis in AXES:
         if sizes[axis] > 1:
@@ -176,10 +156,8 @@ def labels(dataset: Dataset, rows: Numbers, values: tuple[int, ...] = FACTOR_SIZ
 def batches(
     source: Source, numbers: Numbers, batch_size: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
-    """This process's share of each batch, loaded in a thread while the network works.
-
-    Reading and rendering release Python's lock, so a thread is enough.
-    """
+    """This process's share of each batch, loaded in a thread while the network works: reading and
+    rendering release Python's lock."""
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1) as pool:
         for begin in range(0, len(numbers), batch_size):

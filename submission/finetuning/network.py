@@ -30,8 +30,7 @@ class Network(nn.Module):
         dropout: probability that a channel is dropped before each aggregation convolution.
         head_scale: the heads are applied to this multiple of the unit vector. 1 is the paper's;
             with more the softmax can be sharp while the heads' weights are still small.
-        bfloat16: multiply in bfloat16 (autocast), on GPU and CPU, if the device can (see
-            has_bfloat16).
+        bfloat16: multiply in bfloat16 (autocast) if the device can (see has_bfloat16).
 
     forward: float (N, 3, 64, 64) in [0, 1] -> seven logits, float32 (N, values of the factor).
     """
@@ -44,9 +43,7 @@ class Network(nn.Module):
         bfloat16: Switch = gin.REQUIRED,
     ) -> None:
         super().__init__()
-        self.extractor = extractor
-        self.autocast = bfloat16
-        self.head_scale = head_scale
+        self.extractor, self.autocast, self.head_scale = extractor, bfloat16, head_scale
         self.heads = nn.ModuleList(nn.Linear(FEATURE_SIZE, size) for size in FACTOR_SIZES)
         for layer in self.modules():
             if isinstance(layer, nn.Dropout2d):
@@ -67,11 +64,9 @@ class Network(nn.Module):
 def finetuning_loss(logits: Sequence[Tensor], factors: Tensor, axis_smoothing: float) -> Tensor:
     """Sum over the seven factors of the cross entropy, each the mean over the batch.
 
-    Args:
-        logits: seven float32 (N, values). factors: int64 (N, 7).
-        axis_smoothing: the targets of the two axes are normal distributions of this standard
-            deviation, in steps, about the true value (cut off at the ends of the axis); 0 for
-            the value alone.
+    `logits`: seven float32 (N, values); `factors`: int64 (N, 7). The axes' targets are normal
+    distributions about the true value, cut off at the ends of the axis, whose standard deviation is
+    `axis_smoothing` steps; 0 for the value alone.
     """
     total = torch.zeros((), device=factors.device)
     for i, values in enumerate(logits):

@@ -38,21 +38,14 @@ Reader = Callable[[Images], Numbers]  # as read_factors, of some weights and hea
 
 @dataclass(frozen=True)
 class Probe:
-    """Labelled images and what is read in them.
+    """Labelled images and what is read in them: the factors, int64 (n, 7)."""
 
-    Attributes:
-        what: what the images are.
-        true, read: the factors, int64 (n, 7).
-        note: how the labels were found, if they were not given.
-        moved: of an animation, what on_own_panel returns.
-    """
-
-    what: str
+    what: str  # the images are
     true: Numbers
     read: Numbers
     complex_objects: bool
-    note: str = ""
-    moved: dict[str, dict[str, float]] = field(default_factory=dict)
+    note: str = ""  # how the labels were found, if they were not given
+    moved: dict[str, dict[str, float]] = field(default_factory=dict)  # see on_own_panel
 
     def as_json(self) -> str:
         answer: dict[str, Any] = {"images": len(self.true), "what": self.what}
@@ -95,8 +88,7 @@ def probe_animation(path: Path, complex_objects: bool, reader: Reader) -> Probe:
 def probe_frames(path: Path, complex_objects: bool, reader: Reader) -> Probe:
     """An npz file of labelled frames; UserError as labelled_frames."""
     images, true = labelled_frames(path, complex_objects)
-    what = f"{path.name}: {len(images)} images"
-    return Probe(what, true, reader(images), complex_objects)
+    return Probe(f"{path.name}: {len(images)} images", true, reader(images), complex_objects)
 
 
 def probe_dataset(dataset: Dataset, count: int, reader: Reader) -> Probe:
@@ -127,48 +119,31 @@ def read_factors(weights: Path, heads: Path, device: torch.device, images: Image
 
 def labelled_frames(path: Path, complex_objects: bool) -> tuple[Images, Numbers]:
     """The arrays `images` uint8 (n, 64, 64, 3) and `factors` whole numbers (n, 7) of an npz file.
-
-    Raises:
-        UserError: no such file, an array missing or of another form, or a value that no factor
-            has.
-    """
+    UserError: no such file, an array missing or of another form, or a value that no factor has."""
     try:
         with np.load(path, allow_pickle=False) as file:
             images, factors = file["images"], file["factors"]
     except FileNotFoundError as error:
         raise UserError(f"no file {path}: check its name") from error
     except Exception as error:  # numpy raises whatever damaged bytes lead it to
-        raise UserError(
-            f"{path} is no npz file with plain arrays 'images' and 'factors' ({error}): write it "
-            "with numpy.savez"
-        ) from error
+        what = f"{path} is no npz file with plain arrays 'images' and 'factors' ({error})"
+        raise UserError(f"{what}: write it with numpy.savez") from error
     if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or len(images) == 0:
-        raise UserError(
-            f"{path}: 'images' is {images.dtype} {images.shape}, it must be uint8 (n, 64, 64, 3)"
-        )
+        what = f"{path}: 'images' is {images.dtype} {images.shape}"
+        raise UserError(f"{what}, it must be uint8 (n, 64, 64, 3)")
     if factors.shape != (len(images), 7) or not np.issubdtype(factors.dtype, np.integer):
-        raise UserError(
-            f"{path}: 'factors' is {factors.dtype} {factors.shape}, it must be whole numbers "
-            f"({len(images)}, 7)"
-        )
+        what = f"{path}: 'factors' is {factors.dtype} {factors.shape}"
+        raise UserError(f"{what}, it must be whole numbers ({len(images)}, 7)")
     sizes = COMPLEX_SIZES if complex_objects else FACTOR_SIZES
     if np.any(factors < 0) or np.any(factors >= np.array(sizes)):
-        raise UserError(
-            f"{path}: 'factors' must lie within {sizes}; they are, in this order, "
-            f"{', '.join(FACTOR_NAMES)} (--complex for complex objects)"
-        )
+        what = f"{path}: 'factors' must lie within {sizes}; they are, in this order, "
+        raise UserError(f"{what}{', '.join(FACTOR_NAMES)} (--complex for complex objects)")
     return images, factors.astype(np.int64)
 
 
 def labelled_sample(dataset: Dataset, count: int) -> tuple[Images, Numbers]:
-    """`count` images of a data file, drawn with a fixed seed, and their factors, int64 (n, 7).
-
-    The factors are the file's own columns, axes counted 0..39. A compressed file is read whole,
-    once.
-
-    Raises:
-        UserError: a grid that is neither MPI3D's of six colours and shapes nor the complex one.
-    """
+    """`count` images of a data file, drawn with a fixed seed, and their factors, int64 (n, 7), as
+    `labels` gives them. A compressed file is read whole, once. UserError as `labels`."""
     sizes = COMPLEX_SIZES if dataset.name == "mpi3d_real_complex" else FACTOR_SIZES
     count = min(count, dataset.num_images)
     rows = np.sort(np.random.default_rng(0).choice(dataset.num_images, count, replace=False))

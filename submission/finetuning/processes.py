@@ -15,24 +15,17 @@ from submission.runtime.errors import UserError
 
 @contextmanager
 def process_group(device_name: str) -> Iterator[torch.device]:
-    """The device of this process, which under torchrun is joined with the others.
-
-    Args:
-        device_name: as for pick_device; "auto" and "cuda" give each process a GPU of its own.
-
-    Raises:
-        UserError: no such device, or torchrun's environment variables are not whole.
-    """
+    """The device of this process, which under torchrun is joined with the others: there "auto" and
+    "cuda" give each process a GPU of its own. UserError: as pick_device, or torchrun's environment
+    variables are not whole."""
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal():
         raise UserError(f"WORLD_SIZE is {processes!r}, torchrun sets it to a number: unset it")
     parallel = int(processes) > 1
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if parallel else ():
         if not os.environ.get(name):
-            raise UserError(
-                f"WORLD_SIZE is {processes} and {name} is not set: start it by torchrun, or unset "
-                "WORLD_SIZE"
-            )
+            what = f"WORLD_SIZE is {processes} and {name} is not set"
+            raise UserError(f"{what}: start it by torchrun, or unset WORLD_SIZE")
     if parallel and device_name in ("auto", "cuda") and torch.cuda.is_available():
         device_name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = pick_device(device_name)
@@ -68,7 +61,6 @@ def process_count() -> int:
 
 
 def mean_over_all(value: Tensor) -> Tensor:
-    """The mean over all processes."""
     if process_count() > 1:
         dist.all_reduce(value)
     return value / process_count()

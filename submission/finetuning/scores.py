@@ -17,80 +17,61 @@ Numbers = npt.NDArray[np.int64]
 def scores(read: Numbers, true: Numbers, complex_objects: bool) -> dict[str, dict[str, float]]:
     """How well `read` agrees with `true`, both int64 (n, 7) in the order of rig.FACTOR_NAMES.
 
-    Returns:
-        For each discrete factor `mean_over_values` (the accuracy on the images of one value,
-        averaged over the values that occur), `accuracy` (over all images) and `constant_guess`
-        (the accuracy of always naming the most frequent value). For tilt and pan `error` (mean
-        absolute, in steps), `within_one_step` (share), and `constant_guess` (the mean absolute
-        error of the median). For `arm` the `median_angle` and the share `within_10_degrees`
-        between read and true arm direction. Complex objects have no colour and no shape here:
-        they are not the ones that the heads know.
+    For each discrete factor `mean_over_values` (the accuracy on the images of one value, averaged
+    over the values that occur), `accuracy` (over all images) and `constant_guess` (the accuracy of
+    always naming the most frequent value). For tilt and pan `error` (mean absolute, in steps),
+    `within_one_step` (share), and `constant_guess` (the mean absolute error of the median). For
+    `arm` the `median_angle` and the share `within_10_degrees` between read and true arm direction.
+    Complex objects' colour and shape are left out, see readable.
     """
     result: dict[str, dict[str, float]] = {}
     for i in readable(complex_objects):
         name, r, t = FACTOR_NAMES[i], read[:, i], true[:, i]
         if i in AXES:
-            error = np.abs(r - t)
-            result[name] = {
-                "error": float(error.mean()),
-                "within_one_step": float((error <= 1).mean()),
-                "constant_guess": float(np.abs(t - np.median(t)).mean()),
-            }
+            error, guess = np.abs(r - t), np.abs(t - np.median(t)).mean()
+            near = (error <= 1).mean()
+            row = dict(error=error.mean(), within_one_step=near, constant_guess=guess)
         else:
             values, counts = np.unique(t, return_counts=True)
-            result[name] = {
-                "mean_over_values": float(np.mean([(r[t == v] == v).mean() for v in values])),
-                "accuracy": float((r == t).mean()),
-                "constant_guess": float(counts.max() / len(t)),
-            }
+            mean, guess = np.mean([(r[t == v] == v).mean() for v in values]), counts.max() / len(t)
+            row = dict(mean_over_values=mean, accuracy=(r == t).mean(), constant_guess=guess)
+        result[name] = {key: float(value) for key, value in row.items()}
     cosine = np.sum(arm_direction(*read[:, AXES].T) * arm_direction(*true[:, AXES].T), axis=1)
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    result["arm"] = {
-        "median_angle": float(np.median(angle)),
-        "within_10_degrees": float((angle <= 10).mean()),
-    }
-    return result
+    near = float((angle <= 10).mean())
+    return result | {"arm": {"median_angle": float(np.median(angle)), "within_10_degrees": near}}
 
 
 def arm_direction(tilt: Numbers, pan: Numbers) -> npt.NDArray[np.float64]:
-    """Unit vectors (n, 3) along the arm for axis indices 0..39 (n,).
-
-    By the real rig's numbers; the other rigs' differ by less than a degree.
-    """
-    middle = (AXIS_VALUES - 1) / 2
-    theta = np.radians((tilt - middle) * rig_of("real").tilt_step + rig_of("real").tilt_zero)
-    phi = np.radians((pan - middle) * rig_of("real").pan_step + rig_of("real").pan_zero)
-    return np.stack(
-        [np.sin(theta) * np.sin(phi), np.sin(theta) * np.cos(phi), np.cos(theta)], axis=1
-    )
+    """Unit vectors (n, 3) along the arm for axis indices 0..39 (n,), by the real rig's numbers; the
+    other rigs' differ by less than a degree."""
+    rig, middle = rig_of("real"), (AXIS_VALUES - 1) / 2
+    theta = np.radians((tilt - middle) * rig.tilt_step + rig.tilt_zero)
+    phi = np.radians((pan - middle) * rig.pan_step + rig.pan_zero)
+    level = np.sin(theta)
+    return np.stack([level * np.sin(phi), level * np.cos(phi), np.cos(theta)], axis=1)
 
 
 def table(result: dict[str, dict[str, float]]) -> str:
-    """The scores as aligned text."""
     rows = [["", "mean over values", "accuracy", "constant guess"]]
     for name, row in result.items():
         if "accuracy" in row:
-            shares = (row["mean_over_values"], row["accuracy"], row["constant_guess"])
-            rows.append([name, *(f"{share:.1%}" for share in shares)])
+            rows.append([name, *(f"{share:.1%}" for share in row.values())])
     rows += [[""] * 4, ["", "mean abs. error", "within 1", "constant guess"]]
     for name in ("tilt", "pan"):
         row = result[name]
         error, guess = (f"{row[key]:.2f} steps" for key in ("error", "constant_guess"))
         rows.append([name, error, f"{row['within_one_step']:.1%}", guess])
-    arm = result["arm"]
-    return "\n".join(aligned(rows)) + (
-        f"\n\narm direction: median {arm['median_angle']:.1f} degrees off, "
-        f"{arm['within_10_degrees']:.1%} within 10 degrees"
-    )
+    angle, near = result["arm"].values()
+    arm = f"arm direction: median {angle:.1f} degrees off, {near:.1%} within 10 degrees"
+    return "\n".join([*aligned(rows), "", arm])
 
 
 def draw_confusion(
     read: Numbers, true: Numbers, complex_objects: bool, what: str, path: Path
 ) -> None:
-    """A PNG: for each factor the share of each true value (row) that was read as each value.
-
-    Its title is `what` the images are, so that a stand-in's is not taken for MPI3D's.
-    """
+    """A PNG: for each factor the share of each true value (row) that was read as each value, under
+    `what` the images are, so that a stand-in's is not taken for MPI3D's."""
     import matplotlib
 
     matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
@@ -107,8 +88,7 @@ def draw_confusion(
         panel.set_xlabel("read", fontsize=8)
         panel.tick_params(labelsize=7)
         if i not in AXES:
-            panel.set_xticks(range(FACTOR_SIZES[i]))
-            panel.set_yticks(range(FACTOR_SIZES[i]))
+            panel.set(xticks=range(FACTOR_SIZES[i]), yticks=range(FACTOR_SIZES[i]))
     panels[0, 0].set_ylabel("true", fontsize=8)
     figure.suptitle(what, fontsize=8)
     figure.tight_layout()

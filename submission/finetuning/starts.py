@@ -23,18 +23,12 @@ _IDENTITY_CONVOLUTIONS = (23, 36, 46, 49)
 
 @dataclass(frozen=True)
 class Start:
-    """Starting weights.
-
-    Attributes:
-        weights: "imagenet", "craft", "scratch", or a file: one of our weight files, or
-            torchvision's vgg19_bn-*.pth (its backbone only).
-        craft_file: CRAFT's craft_mlt_25k.pth.
-        heads: a heads file; None for new heads.
-    """
+    """`weights`: "imagenet", "craft", "scratch", or a file: one of our weight files, or
+    torchvision's vgg19_bn-*.pth (its backbone only)."""
 
     weights: str
-    craft_file: Path | None = None
-    heads: Path | None = None
+    craft_file: Path | None = None  # CRAFT's craft_mlt_25k.pth
+    heads: Path | None = None  # None for new heads
 
     @property
     def description(self) -> str:
@@ -46,11 +40,8 @@ class Start:
 
 def start_network(start: Start, seed: int) -> Network:
     """The network as training begins; what no file gives is He-uniform (PyTorch's own
-    initialisation in an untrained VGG).
-
-    Raises:
-        UserError: no such file, one of another architecture, or a failed download.
-    """
+    initialisation in an untrained VGG). UserError: no such file, one of another architecture, or a
+    failed download."""
     torch.manual_seed(seed)
     network = Network(Extractor())
     if start.weights != "scratch":
@@ -74,17 +65,13 @@ def _read_start(start: Start) -> dict[str, Tensor]:
         return craft_weights(start.craft_file)
     if start.weights != "imagenet":
         return read_weights(Path(start.weights))
+    imagenet = VGG19_BN_Weights.IMAGENET1K_V1
     try:
-        return dict(
-            VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
-                progress=True, check_hash=True, weights_only=True
-            )
-        )
+        return dict(imagenet.get_state_dict(progress=True, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"ImageNet's weights cannot be downloaded ({error}): name a local copy of "
-            f"{VGG19_BN_Weights.IMAGENET1K_V1.url.rpartition('/')[2]} with --from"
-        ) from error
+        what = f"ImageNet's weights cannot be downloaded ({error})"
+        file = imagenet.url.rpartition("/")[2]
+        raise UserError(f"{what}: name a local copy of {file} with --from") from error
 
 
 def craft_weights(path: Path) -> dict[str, Tensor]:
@@ -92,9 +79,7 @@ def craft_weights(path: Path) -> dict[str, Tensor]:
 
     The four convolutions without a counterpart pass on what they are given: after a ReLU a
     centre-one filter, a batch norm that (in evaluation) does nothing, and another ReLU do so.
-
-    Raises:
-        UserError: as read_weights, or not the CRAFT file.
+    UserError: as read_weights, or not the CRAFT file.
     """
     found = {}
     for key, value in read_weights(path).items():
@@ -107,10 +92,8 @@ def craft_weights(path: Path) -> dict[str, Tensor]:
         for shift, names in ((0, ("weight", "bias")), (1, norm)):
             for name in names:
                 if f"{theirs + shift}.{name}" not in found:
-                    raise UserError(
-                        f"{path} is not CRAFT's weights: no convolution {theirs} of VGG16-BN in "
-                        "it; name craft_mlt_25k.pth"
-                    )
+                    what = f"{path} is not CRAFT's weights: no convolution {theirs} of VGG16-BN"
+                    raise UserError(f"{what} in it; name craft_mlt_25k.pth")
                 tensors[f"features.{ours + shift}.{name}"] = found[f"{theirs + shift}.{name}"]
     for ours in _IDENTITY_CONVOLUTIONS:
         size = 256 if ours == 23 else 512

@@ -53,13 +53,11 @@ class Settings:
     """How `finetune` trains.
 
     Attributes:
-        epochs: how many in all.
         batch_size: over all processes. A last, smaller batch of an epoch is left out.
         learning_rate: of aggregation and heads. backbone_learning_rate: of VGG's part.
         schedule: "constant", or "cosine": falling to 0 over all steps.
-        weight_decay: decoupled (as in AdamW).
+        weight_decay: decoupled (as in AdamW). axis_smoothing: see finetuning_loss.
         clip_norm: the gradient is scaled down to this norm; None for never.
-        axis_smoothing: see finetuning_loss.
         checkpoint_steps: a checkpoint after so many steps, besides after every epoch.
     """
 
@@ -77,25 +75,17 @@ class Settings:
 
 
 def finetune_from(start: Start, source: Source, folder: Path, device: torch.device) -> None:
-    """Section 2.1 as gin describes it: `finetune` from these starting weights.
-
-    Raises:
-        UserError: as start_network and finetune do.
-        Stopped: as finetune.
-    """
+    """Section 2.1 as gin describes it: `finetune` from these starting weights. Raises as
+    start_network and finetune."""
     settings = Settings()
     network = start_network(start, settings.seed)
-    metadata = {
-        "start": start.description,
-        "images": source.description,
-        "config": gin.config_str(),
-        "made_by": f"python -m submission finetune, torch {torch.__version__}",
-    }
-    parts = [metadata["start"], metadata["images"], source.identity, metadata["config"]]
-    parts.append(str(process_count()))
+    begun, images, config = start.description, source.description, gin.config_str()
+    made_by = f"python -m submission finetune, torch {torch.__version__}"
+    metadata = {"start": begun, "images": images, "config": config, "made_by": made_by}
+    parts = [begun, images, source.identity, config, str(process_count())]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if process_rank() == 0:
-        log.info(f"images: {source.description}")
+        log.info(f"images: {images}")
         log.info(f"start: {start.weights}, device: {device}, processes: {process_count()}")
     finetune(network, source, folder, device, settings, fingerprint, metadata)
 
@@ -110,21 +100,17 @@ def finetune(
     metadata: dict[str, str],
     progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Trains the network in place; goes on from the folder's checkpoint.
+    """Trains the network in place; goes on from the folder's checkpoint. Returns the rows of
+    finetune.csv, one an epoch.
 
     Inside torchrun (an initialised process group) each process takes its share of every batch,
-    normalises that share by itself, and the gradients are averaged; process 0 writes.
-
-    Writes into `folder`: checkpoint.pt, finetune.csv, tensorboard/, and after every epoch
-    vgg19_bn_agg.safetensors and heads.safetensors.
+    normalises that share by itself, and the gradients are averaged; process 0 writes into `folder`:
+    checkpoint.pt, finetune.csv, tensorboard/, and after every epoch vgg19_bn_agg.safetensors and
+    heads.safetensors.
 
     Args:
-        network: with its starting weights, on `device`.
         fingerprint: what the run is made of; another one's checkpoint is refused.
         metadata: goes into the weight file, with the validation's figures.
-
-    Returns:
-        One row per epoch, as in finetune.csv.
 
     Raises:
         UserError: the loss is not finite, a damaged or a foreign checkpoint, or sizes that do
@@ -142,13 +128,8 @@ def finetune(
     if curves is not None:
         for row in run.history:
             curves.add(row, round(row["images_seen"]) // settings.batch_size)
-    bar = progress_bar(
-        total=settings.epochs * steps,
-        initial=run.step,
-        desc="finetuning",
-        unit=" steps",
-        disable=not (progress and writes),
-    )
+    what = {"desc": "finetuning", "unit": " steps", "disable": not (progress and writes)}
+    bar = progress_bar(total=settings.epochs * steps, initial=run.step, **what)
     with bar, curves or nullcontext():
         # Not run.step // steps: the last epoch may lack its validation.
         for epoch in range(len(run.history), settings.epochs):
@@ -173,15 +154,12 @@ def finetune(
 def _steps_per_epoch(source: Source, batch_size: int) -> int:
     world = process_count()
     if batch_size % world or batch_size // world < 2:
-        raise UserError(
-            f"finetune.batch_size {batch_size} cannot be shared by {world} processes: choose a "
-            f"multiple of {world}, at least {2 * world}"
-        )
+        what = f"finetune.batch_size {batch_size} cannot be shared by {world} processes"
+        raise UserError(f"{what}: choose a multiple of {world}, at least {2 * world}")
     images = len(source.epoch(0))
     if images < batch_size:
-        raise UserError(
-            f"an epoch has {images} images, fewer than finetune.batch_size {batch_size}: lower it"
-        )
+        what = f"an epoch has {images} images, fewer than finetune.batch_size {batch_size}"
+        raise UserError(f"{what}: lower it")
     return images // batch_size
 
 
@@ -189,11 +167,8 @@ def _steps_per_epoch(source: Source, batch_size: int) -> int:
 class _Training:
     """The network, its optimiser, and how far they have come: what a checkpoint holds.
 
-    Attributes:
-        step: steps that are done.
-        loss: summed over the epoch's steps up to the last checkpoint, the mean over all processes;
-            float64, so that it is the same however it is split.
-        history: one row for each epoch that is done.
+    `loss` is summed over the epoch's steps up to the last checkpoint, the mean over all processes;
+    float64, so that it is the same however it is split.
     """
 
     network: Network
@@ -202,11 +177,10 @@ class _Training:
     device: torch.device
     checkpoint: Path
     fingerprint: str
-    step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0  # steps that are done
+    history: list[dict[str, float]] = field(default_factory=list)  # a row for each epoch done
 
     def __post_init__(self) -> None:
-        """Goes on from the checkpoint, if there is one; UserError as load_checkpoint."""
         self.optim = _optimizer(self.network, self.settings, self.device)
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
         if state := load_checkpoint(self.checkpoint, self.fingerprint, self.device):
@@ -214,8 +188,7 @@ class _Training:
                 self.network.load_state_dict(state["network"])
                 self.optim.load_state_dict(state["optimizer"])
                 self.step, self.loss, self.history = state["step"], state["loss"], state["history"]
-            total = self.settings.epochs * self.steps
-            log.info(f"continuing after step {self.step} of {total}")
+            log.info(f"continuing after step {self.step} of {self.settings.epochs * self.steps}")
         self.parallel: nn.Module = self.network
         if process_count() > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
@@ -223,22 +196,12 @@ class _Training:
 
     def save(self) -> None:
         if process_rank() == 0:
-            state = {
-                "network": self.network.state_dict(),
-                "optimizer": self.optim.state_dict(),
-                "step": self.step,
-                "loss": self.loss,
-                "history": self.history,
-            }
+            state: dict[str, Any] = {"step": self.step, "loss": self.loss, "history": self.history}
+            state |= {"network": self.network.state_dict(), "optimizer": self.optim.state_dict()}
             save_checkpoint(self.checkpoint, self.fingerprint, state)
 
     def train_epoch(self, source: Source, epoch: int, bar: Any) -> None:
-        """Trains on what is left of the epoch, with a checkpoint at its end.
-
-        Raises:
-            UserError: loss or weights are not finite.
-            Stopped: a signal came; the step was finished and saved.
-        """
+        """Trains on what is left of the epoch, with a checkpoint at its end; raises as finetune."""
         size, steps = self.settings.batch_size, self.steps
         numbers = source.epoch(epoch)[(self.step - epoch * steps) * size : steps * size]
         since = torch.zeros_like(self.loss)  # loss of this process since the checkpoint
@@ -287,11 +250,8 @@ class _Training:
         """Validates; the epoch's row of finetune.csv but for its seconds."""
         for buffer in self.network.buffers() if process_count() > 1 else ():
             dist.broadcast(buffer, 0)  # all validate with process 0's batch norm
-        row = {
-            "epoch": len(self.history) + 1,
-            "images_seen": self.step * self.settings.batch_size,
-            "loss": self.loss.item() / self.steps,
-        }
+        epoch, seen = len(self.history) + 1, self.step * self.settings.batch_size
+        row = {"epoch": epoch, "images_seen": seen, "loss": self.loss.item() / self.steps}
         self.loss = torch.zeros_like(self.loss)
         return row | validate(self.network, source, self.settings, self.device)
 
@@ -299,17 +259,11 @@ class _Training:
 def _optimizer(network: Network, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
     backbone = list(network.extractor.features.parameters())
     others = [*network.extractor.aggregation.parameters(), *network.heads.parameters()]
-    return torch.optim.RAdam(
-        [
-            {"params": backbone, "lr": settings.backbone_learning_rate},
-            {"params": others, "lr": settings.learning_rate},
-        ],
-        betas=(settings.betas[0], settings.betas[1]),
-        weight_decay=settings.weight_decay,
-        decoupled_weight_decay=True,
-        # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
-        foreach=None if device.type == "cuda" else False,
-    )
+    # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
+    foreach = None if device.type == "cuda" else False
+    decay: Any = dict(weight_decay=settings.weight_decay, decoupled_weight_decay=True)
+    groups = [{"params": backbone}, {"params": others}]  # every step sets their rates
+    return torch.optim.RAdam(groups, betas=settings.betas, foreach=foreach, **decay)
 
 
 @torch.inference_mode()
@@ -344,16 +298,13 @@ def _stop_if_not_finite(network: Network, loss: Tensor, step: int) -> None:
     # The weights, too: a gradient can overflow where the loss has not.
     sums = torch.stack([loss, *(p.detach().sum() for p in network.parameters())])
     if not bool(torch.isfinite(sums).all()):
-        raise UserError(
-            f"loss or weights are not finite by step {step}: lower finetune.learning_rate and "
-            "finetune.backbone_learning_rate, or set finetune.clip_norm"
-        )
+        remedy = "lower finetune.learning_rate and finetune.backbone_learning_rate"
+        what = f"loss or weights are not finite by step {step}"
+        raise UserError(f"{what}: {remedy}, or set finetune.clip_norm")
 
 
 def _log_row(row: dict[str, float], epochs: int) -> None:
     shares = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in FACTOR_NAMES)
-    log.info(
-        f"epoch {row['epoch']} of {epochs}: loss {row['loss']:.3f}, validation "
-        f"{row['validation_loss']:.3f}: {shares}; tilt {row['tilt_error']:.2f} and pan "
-        f"{row['pan_error']:.2f} steps off"
-    )
+    losses = f"loss {row['loss']:.3f}, validation {row['validation_loss']:.3f}"
+    axes = f"tilt {row['tilt_error']:.2f} and pan {row['pan_error']:.2f} steps off"
+    log.info(f"epoch {row['epoch']} of {epochs}: {losses}: {shares}; {axes}")

@@ -20,58 +20,42 @@ SHIPPED_HEADS = WEIGHTS / "heads.safetensors"
 def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> None:
     """Writes vgg19_bn_agg.safetensors (float16; keys `features.*`, `aggregator.*`) and
     heads.safetensors (float32; `heads.0` .. `heads.6`, with `head_scale` in its metadata).
-
-    Raises:
-        UserError: a weight is beyond float16's range.
-    """
+    UserError if a weight is beyond float16's range."""
     state: dict[str, Tensor] = {}
     for key, value in network.extractor.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             small = value.detach().cpu().half().contiguous()
             if not bool(torch.isfinite(small).all()):
-                raise UserError(
-                    f"{key} is beyond float16's range: lower finetune.learning_rate and "
-                    "finetune.backbone_learning_rate"
-                )
+                remedy = "lower finetune.learning_rate and finetune.backbone_learning_rate"
+                raise UserError(f"{key} is beyond float16's range: {remedy}")
             state[key.removeprefix("aggregation.")] = small
-    heads = {
-        f"heads.{key}": value.detach().cpu().contiguous()
-        for key, value in network.heads.state_dict().items()
-    }
-    for name, tensors, extra in (
-        (SHIPPED_WEIGHTS.name, state, {}),
-        (SHIPPED_HEADS.name, heads, {"head_scale": repr(network.head_scale)}),
-    ):
-        with replacing(folder / name) as file:
-            file.write(save(tensors, metadata | extra))
+    own = network.heads.state_dict().items()
+    heads = {f"heads.{key}": value.detach().cpu().contiguous() for key, value in own}
+    with replacing(folder / SHIPPED_WEIGHTS.name) as file:
+        file.write(save(state, metadata))
+    with replacing(folder / SHIPPED_HEADS.name) as file:
+        file.write(save(heads, metadata | {"head_scale": repr(network.head_scale)}))
 
 
 def read_heads(path: Path) -> list[tuple[Tensor, Tensor]]:
     """The seven heads as (weight, bias), float32, to be applied to the unit vector itself (the
-    file's `head_scale` is multiplied into the weights).
-
-    Raises:
-        UserError: as read_weights, or not the heads of this project.
-    """
+    file's `head_scale` is multiplied into the weights). UserError: as read_weights, or not the
+    heads of this project."""
     if not path.is_file():
         raise UserError(f"no heads file {path}: give --heads the path of one")
     tensors = read_weights(path)
     try:
         with safe_open(path, "pt") as file:
             scale = float((file.metadata() or {})["head_scale"])
-        heads = [
-            (tensors[f"heads.{i}.weight"].float() * scale, tensors[f"heads.{i}.bias"].float())
-            for i in range(len(FACTOR_SIZES))
-        ]
+        names = [f"heads.{i}" for i in range(len(FACTOR_SIZES))]
+        weights = [tensors[f"{name}.weight"].float() * scale for name in names]
+        heads = list(zip(weights, [tensors[f"{name}.bias"].float() for name in names], strict=True))
     except (KeyError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{path} holds no heads of this project ({error} is missing or wrong): name a "
-            f"{SHIPPED_HEADS.name} that `finetune` wrote"
-        ) from error
+        what = f"{path} holds no heads of this project ({error} is missing or wrong)"
+        raise UserError(f"{what}: name a {SHIPPED_HEADS.name} that `finetune` wrote") from error
     for i, (size, (weight, bias)) in enumerate(zip(FACTOR_SIZES, heads, strict=True)):
         if weight.shape != (size, FEATURE_SIZE) or bias.shape != (size,):
-            raise UserError(
-                f"{path} is of another architecture: 'heads.{i}' should read {size} values from "
-                f"{FEATURE_SIZE} numbers and is {tuple(weight.shape)}"
-            )
+            should = f"should read {size} values from {FEATURE_SIZE} numbers"
+            is_now = f"'heads.{i}' {should} and is {tuple(weight.shape)}"
+            raise UserError(f"{path} is of another architecture: {is_now}")
     return heads
