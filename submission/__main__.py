@@ -35,8 +35,7 @@ _USERS_ERRORS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 141 if
-    whoever reads the output has closed it."""
+    """Runs one command; returns 0, 2 for a user's mistake, 130 for Ctrl-C, 141 for a shut pipe."""
     parser = argparse.ArgumentParser("python -m submission", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     argv = sys.argv[1:] if argv is None else argv

@@ -1,7 +1,8 @@
 """The official MPI3D files: found by name, checked, and read in order without loading them.
 
 A file is `<folder>/<name>/<name>.npz` with one array `images`, uint8 (num_images, 64, 64, 3), in C
-order over the seven factors (last factor fastest): 12.7 GB, of which no memory ever holds it all.
+order over the seven factors (last factor fastest). Unpacked it takes 12.7 GB, more memory than the
+machine that reads it has, so nothing in this project ever holds the whole array.
 """
 
 import hashlib
@@ -137,9 +138,8 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
     """Reads an npz file's directory and headers (not its images) and checks them.
 
     Raises UserError if it is no archive of the official form (read_headers), or neither its own
-    `factor_sizes` nor the official sizes explain its number of images; if it has none of its own,
-    `any_count` takes any number, with factor_sizes empty where the official sizes do not explain
-    it.
+    `factor_sizes` nor the official sizes explain its number of images. With `any_count` a file
+    without sizes of its own may hold any number; factor_sizes is empty if no official grid fits.
     """
     count, offset, own_sizes, stand_in = read_headers(path)
     sizes: tuple[int, ...] = ()

@@ -49,15 +49,12 @@ def extract_features(
     progress: bool = True,
 ) -> None:
     """Writes the features of all images to `path` (npy, float32 (num_images, 512)), which appears
-    only when the file is complete; a finished one is left alone.
-
-    Killed at any moment, the next call goes on from the last whole batch; SIGTERM and Ctrl-C wait
-    for the end of a batch.
+    only when the file is complete; a finished one is left alone. Killed at any moment, the next
+    call goes on from the last whole batch; SIGTERM and Ctrl-C wait for the end of a batch.
 
     Args:
         extractor: in evaluation mode, as load_extractor returns it.
         device: where the network runs: channels_last, and on a GPU bfloat16 autocast.
-        batch_size: images per forward pass.
 
     Raises:
         UserError: the disk is full, another run is writing the same file, or a finished file has

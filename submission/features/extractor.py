@@ -1,7 +1,5 @@
-"""Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module.
-
-images (N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length
-"""
+"""Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module: images
+(N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length."""
 
 import gin
 import torch

@@ -36,10 +36,10 @@ def _bars(axis: Axes, scores: dict[str, Any]) -> None:
         "ideal code, same grid": scores["ideal_code"]["headline"],
         f"paper, {scores['paper']['measured_on'].split(',')[0]}": scores["paper"]["headline"],
     }
-    colors = [("#1f6fb4", None), ("#9db8c9", None), ("none", "#555555")]
+    colors, edges = ("#1f6fb4", "#9db8c9", "none"), (None, None, "#555555")
     for i, (label, column) in enumerate(columns.items()):
-        heights, (color, edge) = [column[name] for name in shown], colors[i]
-        look: dict[str, Any] = {"label": label, "color": color, "edgecolor": edge}
+        heights = [column[name] for name in shown]
+        look: dict[str, Any] = {"label": label, "color": colors[i], "edgecolor": edges[i]}
         bars = axis.bar(places + 0.27 * (i - 1), heights, 0.25, **look)
         if i == 0:
             axis.bar_label(bars, fmt="%.2f", fontsize=7)

@@ -35,8 +35,7 @@ def stoppable() -> Iterator[None]:
 @contextmanager
 def cleared_away(text: str) -> Iterator[None]:
     """For work that no later call can continue: a signal (a closed terminal's SIGHUP, too) unwinds
-    it through its `finally` blocks, undisturbed by further ones, and ends the process with `text`.
-    """
+    it through its `finally` blocks, undisturbed by others, and ends the process with `text`."""
     numbers = (*_SIGNALS, signal.SIGHUP)
 
     def end(number: int, frame: object) -> None:
@@ -49,9 +48,7 @@ def cleared_away(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def _caught(
-    numbers: Sequence[signal.Signals], handler: Callable[[int, object], None]
-) -> Iterator[None]:
+def _caught(numbers: Sequence[int], handler: Callable[[int, object], None]) -> Iterator[None]:
     """Sends these signals to `handler`, except one that the caller ignores (nohup), and prints a
     Stopped that comes out."""
     before = {each: signal.getsignal(each) for each in numbers}
