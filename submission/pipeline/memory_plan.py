@@ -50,10 +50,10 @@ TRAINING_EXTRA = 80
 # `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
 # What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
-# before submission.standin is imported.
+# before render.stand_in is imported.
 RENDERER = 150
 # Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
-# (scoring.ideal_code of the full grid: 162 MiB more than before).
+# (grids.ideal_code of the full grid: 162 MiB more than before).
 SCORING_PER_IMAGE = 170
 
 

@@ -21,47 +21,86 @@ SOLIDS = (
 
 # Everything an image depends on, one record of float32 each. `scene.parameters` fills it with a
 # domain's own values; a caller may change any column of any image before rendering. Lengths are in
-# radii of the platform, colours in grey levels, angles in radians; () is a single number.
-_SHAPES: dict[str, int | tuple[int, ...]] = {
-    # camera: position, angles, focal length and principal point in pixels
-    **dict(camera=3, yaw=(), pitch=(), roll=(), focal=(), centre=2),
-    # platform: coloured ring (three sectors), thin ring about the foot, walls
-    # ring_turn: azimuth of a sector boundary, from +y towards +x
-    # ring_soft: share of a sector that blends into the next
-    **dict(ring_inner=(), ring_turn=(), ring_soft=(), ring_rgb=(3, 3)),
-    **dict(floor_rgb=3, table_rgb=3),  # within the ring, outside it
-    **dict(floor_gradient=2),  # relative change of brightness per unit along x, y
-    **dict(floor_falloff=()),  # relative loss of brightness at radius 1
-    **dict(foot_shadow=2),  # strength, radius of the darker floor about the pillar
-    **dict(foot_ring=2, foot_ring_rgb=3, foot_rgb=3),  # inner, outer radius; colour inside it
-    **dict(wall_distance=(), wall_turn=(), wall_rgb=3),  # wall_turn: azimuth of the first of six
-    **dict(wall_gradient=()),  # relative change of brightness per unit of height
-    **dict(wall_spot=()),  # extra brightness in the middle of the back wall
-    **dict(seam=()),  # darkness of the corners between walls, 0..1
-    **dict(seam_width=()),  # as a share of a wall's half width
-    # arm: offsets along the horizontal square to it; length from shoulder to object centre
-    **dict(pan=(), tilt=(), shoulder_height=(), shoulder_offset=(), arm_length=()),
-    **dict(rod_radius=(), rod_rgb=3),
-    **dict(bracket=3, bracket_rgb=3),  # radius, reach behind and before the shoulder
-    **dict(plate=3, plate_offset=(), plate_rgb=3),  # half size along w, along u, height
-    **dict(plate_texture=(8, 2)),  # brightness of patches of the face towards -w
-    # head_rise: above the shoulder; head_reach: as a share of shoulder_offset
-    **dict(head_radius=(), head_rise=(), head_reach=(), head_brightness=()),
-    **dict(foot_block=3, foot_block_offset=(), foot_block_rgb=3),  # half sizes along w, u, z
-    # object; inside_rgb: a cup's inside, a tennis ball's seam
-    **dict(shape=(), radius=(), half_height=(), object_roll=(), object_rgb=3, inside_rgb=3),
-    # light: the direction towards it, not normalised; sky: share of the ambient light from above
-    **dict(light=3, ambient=(), sky=(), diffuse=(), specular=(), shininess=()),
-    **dict(shadow=(), shadow_soft=()),  # darkness of the shadow, 0..1
-    # colour response and noise of the camera; vignette: relative loss of brightness in the corners
-    **dict(vignette=(), saturation=(), gain=3, bias=3, gamma=()),
-    **dict(blur=()),  # standard deviation in pixels
-    # standard deviations: the same in all channels of a pixel, each channel by itself
-    **dict(noise=(), colour_noise=()),
-    **dict(patch_noise=()),  # relative, slowly varying over the image
-    **dict(palette=()),  # number of colours of the image's own palette, 0 for any colour
-}
-PARAMETERS = np.dtype([(name, "f4", shape) for name, shape in _SHAPES.items()])
+# radii of the platform, colours in grey levels, angles in radians.
+PARAMETERS = np.dtype(
+    [
+        # camera: position, angles in radians, focal length and principal point in pixels
+        ("camera", "f4", 3),
+        ("yaw", "f4"),
+        ("pitch", "f4"),
+        ("roll", "f4"),
+        ("focal", "f4"),
+        ("centre", "f4", 2),
+        # platform: coloured ring (three sectors), thin ring about the foot, walls
+        ("ring_inner", "f4"),
+        ("ring_turn", "f4"),  # azimuth of a sector boundary, radians from +y towards +x
+        ("ring_soft", "f4"),  # share of a sector that blends into the next
+        ("ring_rgb", "f4", (3, 3)),
+        ("floor_rgb", "f4", 3),
+        ("table_rgb", "f4", 3),  # outside the ring
+        ("floor_gradient", "f4", 2),  # relative change of brightness per unit along x, y
+        ("floor_falloff", "f4"),  # relative loss of brightness at radius 1
+        ("foot_shadow", "f4", 2),  # strength, radius of the darker floor about the pillar
+        ("foot_ring", "f4", 2),  # inner, outer radius
+        ("foot_ring_rgb", "f4", 3),
+        ("foot_rgb", "f4", 3),  # inside the foot ring
+        ("wall_distance", "f4"),
+        ("wall_turn", "f4"),  # azimuth of the first of six walls, radians
+        ("wall_rgb", "f4", 3),
+        ("wall_gradient", "f4"),  # relative change of brightness per unit of height
+        ("wall_spot", "f4"),  # extra brightness in the middle of the back wall
+        ("seam", "f4"),  # darkness of the corners between walls, 0..1
+        ("seam_width", "f4"),  # as a share of a wall's half width
+        # arm
+        ("pan", "f4"),
+        ("tilt", "f4"),
+        ("shoulder_height", "f4"),
+        ("shoulder_offset", "f4"),  # along w, see `arm_direction`
+        ("arm_length", "f4"),  # shoulder to object centre
+        ("rod_radius", "f4"),
+        ("rod_rgb", "f4", 3),
+        ("bracket", "f4", 3),  # radius, reach behind and before the shoulder
+        ("bracket_rgb", "f4", 3),
+        ("plate", "f4", 3),  # half size along w, along u, height
+        ("plate_offset", "f4"),
+        ("plate_rgb", "f4", 3),
+        ("plate_texture", "f4", (8, 2)),  # brightness of patches of the face towards -w
+        ("head_radius", "f4"),
+        ("head_rise", "f4"),  # of the head above the shoulder
+        ("head_reach", "f4"),  # as a share of shoulder_offset
+        ("head_brightness", "f4"),
+        ("foot_block", "f4", 3),  # half sizes along w, u, z
+        ("foot_block_offset", "f4"),
+        ("foot_block_rgb", "f4", 3),
+        # object
+        ("shape", "f4"),
+        ("radius", "f4"),
+        ("half_height", "f4"),
+        ("object_roll", "f4"),
+        ("object_rgb", "f4", 3),
+        ("inside_rgb", "f4", 3),  # a cup's inside, a tennis ball's seam
+        # light; `light` is the direction towards it, not normalised
+        ("light", "f4", 3),
+        ("ambient", "f4"),
+        ("sky", "f4"),  # share of the ambient light that comes from above
+        ("diffuse", "f4"),
+        ("specular", "f4"),
+        ("shininess", "f4"),
+        ("shadow", "f4"),  # darkness of the shadow, 0..1
+        ("shadow_soft", "f4"),
+        # colour response and noise of the camera
+        ("vignette", "f4"),  # relative loss of brightness in the corners
+        ("saturation", "f4"),
+        ("gain", "f4", 3),
+        ("bias", "f4", 3),
+        ("gamma", "f4"),
+        ("blur", "f4"),  # standard deviation in pixels
+        ("noise", "f4"),  # standard deviation, the same in all channels of a pixel
+        ("colour_noise", "f4"),  # standard deviation, each channel by itself
+        ("patch_noise", "f4"),  # relative, slowly varying over the image
+        ("palette", "f4"),  # number of colours of the image's own palette, 0 for any colour
+    ]
+)
 COLUMNS = PARAMETERS.names or ()
 # The columns that decide how the empty platform looks: from the camera up to the walls.
 BACKGROUND_COLUMNS = (*COLUMNS[: COLUMNS.index("pan")], "blur")
