@@ -88,10 +88,15 @@ class Evaluation:
 
     def environment(self, data: str, output: str, redis: str, port: int) -> dict[str, str]:
         """What the server sets. `data` and `output` are folders as the submission sees them."""
-        said = {"IS_GRADING": "True", "OUTPUT_PATH": output}
-        said |= {"DATASET_NAME": self.dataset.name, "EVALUATION_NAME": self.options.name}
-        said |= {"REDIS_HOST": redis, "REDIS_PORT": str(port)}
-        return {f"AICROWD_{k}": v for k, v in said.items()} | {"DISENTANGLEMENT_LIB_DATA": data}
+        return {
+            "AICROWD_IS_GRADING": "True",
+            "AICROWD_DATASET_NAME": self.dataset.name,
+            "AICROWD_EVALUATION_NAME": self.options.name,
+            "AICROWD_OUTPUT_PATH": output,
+            "AICROWD_REDIS_HOST": redis,
+            "AICROWD_REDIS_PORT": str(port),
+            "DISENTANGLEMENT_LIB_DATA": data,
+        }
 
 
 def engine_answers() -> bool:
