@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+from pathlib import Path
 
 from submission.runtime.errors import UserError, first_line
 
@@ -36,6 +37,7 @@ _USERS_ERRORS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for a user's mistake, 130 for Ctrl-C, 141 for a shut pipe."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's is none that this environment need have
     parser = argparse.ArgumentParser("python -m submission", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     argv = sys.argv[1:] if argv is None else argv
@@ -44,6 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         if argv and argv[0] == name:
             importlib.import_module(f"submission.commands.{name}").add_arguments(sub)
     args = parser.parse_args(argv)
+    for name, value in vars(args).items():  # a quoted ~ is the home folder, too
+        if isinstance(value, Path):
+            setattr(args, name, value.expanduser())
+        elif isinstance(value, list) and all(isinstance(one, Path) for one in value):
+            setattr(args, name, [one.expanduser() for one in value])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a tick gets a question mark

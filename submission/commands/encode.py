@@ -9,6 +9,7 @@ from submission.latents.codes import codes_of, write_codes
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
+from submission.runtime.files import refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise UserError(f"--out {args.out} cannot be written: name a file in a folder that exists")
     model = args.model or paths.model_path(paths.run_folder(args.name))
+    refuse_overwriting(args.out, dataset.path, model)
     codes = codes_of(model, dataset, verify(dataset), pick_device(args.device))
     write_codes(codes, dataset, args.out)
     print(f"{args.out}: codes {codes.shape} of {dataset.description}")

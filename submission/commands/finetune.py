@@ -8,7 +8,7 @@ from submission.commands import options
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning import configuration, images, processes, starts, training, weights
 from submission.runtime import paths, signals
-from submission.runtime.files import locked
+from submission.runtime.files import locked, refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,10 @@ def run(args: argparse.Namespace) -> None:
         writes = processes.process_rank() == 0
         with signals.stoppable(), lock if writes else nullcontext():
             source = images.open_source(args.data or paths.data_folder())
-            training.finetune_from(options.filled(starts.Start, args), source, args.out, device)
+            start = options.filled(starts.Start, args)
+            refuse_overwriting(args.out / SHIPPED_WEIGHTS.name, Path(start.weights).expanduser())
+            refuse_overwriting(args.out / weights.SHIPPED_HEADS.name, *filter(None, [start.heads]))
+            training.finetune_from(start, source, args.out, device)
             if writes:
                 print(f"weights: {args.out / SHIPPED_WEIGHTS.name}")
                 print(f"heads: {args.out / weights.SHIPPED_HEADS.name}")

@@ -12,6 +12,7 @@ from submission.finetuning.weights import SHIPPED_HEADS
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.errors import UserError
+from submission.runtime.files import refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--count {args.count} is no number of images: give 1 or more")
     if args.picture and not args.picture.absolute().parent.is_dir():
         raise UserError(f"there is no folder {args.picture.parent}: make it, or name another file")
+    if args.picture:
+        read = (args.gif, args.frames, args.weights, args.heads)
+        refuse_overwriting(args.picture, *filter(None, read))
     reader = partial(probe.read_factors, args.weights, args.heads, pick_device(args.device))
     if args.gif:
         found = probe.probe_animation(args.gif, args.complex, reader)

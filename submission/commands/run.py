@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     # What is mistyped is heard of now, not after the rendering or the training.
     scoring, options = scoring_of(args), filled(TrainOptions, args)
     load_training(args.config, args.bindings)
-    folder = paths.run_folder(args.name or "dry_run")
+    folder = paths.run_folder(args.name, default="dry_run")
     stages = Stages()
     with signals.stoppable(), working_in(folder):
         dataset, rendered = _named_or_rendered(args, stages)
@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> None:
 def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
     """The named data set if its file is there, else a rendered stand-in; and whether it is that."""
     folder, name = args.data or paths.data_folder(), args.dataset or paths.dataset_name()
-    # Who names a data set on the command line wants that one, or to hear that it is missing.
-    if args.dataset or args.data or find_file(folder, name)[1]:
+    # Who names a data set wants that one, or to hear that it is missing.
+    named = args.dataset or args.data or paths.data_is_named()
+    if named or find_file(folder, name)[1]:
         return open_dataset(folder, name), False
     log.info("no %s in %s: using a stand-in for mpi3d_real, rendered here", name, folder)
     from submission.render.stand_in import write_stand_in  # here: its compiler takes memory

@@ -21,11 +21,11 @@ from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
 
-# Each data set under the name it downloads as, too.
+# Each data set under the names it downloads as, too.
 FILE_NAMES: dict[str, tuple[str, ...]] = {
     "mpi3d_toy": ("mpi3d_toy",),
     "mpi3d_realistic": ("mpi3d_realistic",),
-    "mpi3d_real": ("mpi3d_real",),
+    "mpi3d_real": ("mpi3d_real", "real"),
     "mpi3d_real_complex": ("mpi3d_real_complex", "real3d_complicated_shapes_ordered"),
 }
 
@@ -113,14 +113,14 @@ class Dataset:
 
 
 def find_file(folder: Path, name: str) -> tuple[str, Path | None]:
-    """The data set's challenge name, and its file (complex: under both its names) or None. `folder`
-    is what DISENTANGLEMENT_LIB_DATA names, `name` one of FILE_NAMES or the name a file downloads
-    as; raises UserError for another."""
+    """The data set's challenge name, and its file under one of its names or None. `folder` is what
+    DISENTANGLEMENT_LIB_DATA names, with the file in it or in a folder of a name of its own below
+    it; `name` is one of FILE_NAMES or a name it downloads as; raises UserError for another."""
     known = next((k for k, names in FILE_NAMES.items() if name in names), None)
     if known is None:
         raise UserError(f"unknown data set {name!r}: the names are {', '.join(FILE_NAMES)}")
     stems = FILE_NAMES[known]
-    candidates = [folder / directory / f"{stem}.npz" for directory in stems for stem in stems]
+    candidates = [folder / below / f"{stem}.npz" for below in (*stems, "") for stem in stems]
     return known, next((path for path in candidates if path.is_file()), None)
 
 
@@ -129,8 +129,11 @@ def open_dataset(folder: Path, name: str) -> Dataset:
     no such file, or one that is not of the official form."""
     known, path = find_file(folder, name)
     if path is None:
+        files = [*folder.glob("*.npz"), *folder.glob("*/*.npz")]
+        there = ", ".join(repr(str(file.relative_to(folder))) for file in sorted(files)[:4])
+        what = f"no file {folder / known / known}.npz, but {there or 'no npz file'} in that folder"
         how = "point DISENTANGLEMENT_LIB_DATA (--data) at the folder that holds it"
-        raise UserError(f"no file {folder / known / known}.npz; place the data set there or {how}")
+        raise UserError(f"{what}; place the data set there or {how}")
     return open_file(path, known)
 
 

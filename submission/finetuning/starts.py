@@ -33,7 +33,7 @@ class Start:
     @property
     def description(self) -> str:
         """Name, and the files' SHA-256 as far as needed to tell them apart."""
-        given = [Path(self.weights), self.craft_file, self.heads]
+        given = [Path(self.weights).expanduser(), self.craft_file, self.heads]
         digests = [check_sha256(path)[:16] for path in given if path is not None and path.is_file()]
         return " ".join([Path(self.weights).name, *digests])
 
@@ -64,7 +64,7 @@ def _read_start(start: Start) -> dict[str, Tensor]:
             raise UserError("--from craft needs --craft-file, the path of craft_mlt_25k.pth")
         return craft_weights(start.craft_file)
     if start.weights != "imagenet":
-        return read_weights(Path(start.weights))
+        return read_weights(Path(start.weights).expanduser())
     imagenet = VGG19_BN_Weights.IMAGENET1K_V1
     try:
         return dict(imagenet.get_state_dict(progress=True, check_hash=True, weights_only=True))

@@ -15,14 +15,8 @@ _GAP, _DENT = 0.2, 0.7
 
 
 def gaps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Where the clusters end that a latent's values lie in.
-
-    Args:
-        values: (n,).
-
-    Returns:
-        The borders between clusters, ascending; none if there is one cluster, or if some overlap.
-    """
+    """The borders between the clusters that a latent's values (n,) lie in, ascending; none if there
+    is one cluster, or if some overlap."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 

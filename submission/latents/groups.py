@@ -180,11 +180,8 @@ def _draw_to_clusters(group: _Group, z: Tensor, clusters: int) -> Tensor:
 def refuse_sizes(
     components: int, groups: int, sample: int, dimensions: int, images: int | None = None
 ) -> None:
-    """Refuses sizes that do not fit each other, or the features (`images` rows, if known).
-
-    Raises:
-        UserError: which is wrong, and what it may be.
-    """
+    """Raises UserError for sizes that do not fit each other, or the features (`images` rows, if
+    known)."""
     if groups < 2:
         raise UserError(
             f"train_groups.groups is {groups}, it must be at least 2: each has a latent, and the "
@@ -202,11 +199,8 @@ def refuse_sizes(
 def _best_start(
     z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
 ) -> tuple[nn.Sequential, int]:
-    """Trains VAEs on a group's components and takes the one of least loss in its last epoch.
-
-    Returns:
-        Its means, and which start it was.
-    """
+    """Trains VAEs on a group's components and takes the one of least loss in its last epoch: its
+    means, and which start it was."""
     vaes, losses = [], []
     for start in range(starts):
         below = folder / f"start_{start}"

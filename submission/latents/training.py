@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,9 @@ class Epoch:
     seconds: float
 
     def curves(self) -> dict[str, float]:
-        return {name: value for name, value in vars(self).items() if name not in _NO_CURVES}
-
-
-_NO_CURVES = ("epoch", "seconds")
+        return {
+            name: value for name, value in vars(self).items() if name not in ("epoch", "seconds")
+        }
 
 
 @configurable
@@ -110,22 +109,17 @@ def train_vae(
     curves = Curves(folder)
     for row in run.history:
         curves.add(row.curves(), row.epoch)
-    bar = progress_bar(
-        total=epochs * run.steps,
-        initial=len(run.history) * run.steps + (run.within["step"] if run.within else 0),
-        desc="VAE",
-        unit=" steps",
-        disable=not progress,
-    )
+    total, done = epochs * run.steps, len(run.history) * run.steps
+    done += run.within["step"] if run.within else 0
+    bar = progress_bar(total=total, initial=done, desc="VAE", unit=" steps", disable=not progress)
     vae.train()
     with bar, curves, signals.held(), fast_cpu(features.device):
         for t in range(len(run.history), epochs):
             row = run.epoch(t, bar)
             run.history.append(row)
             curves.add(row.curves(), t)
-            bar.set_postfix(
-                epoch=t + 1, beta=f"{row.beta:.3f}", loss=f"{row.loss:.4f}", refresh=False
-            )
+            shown = {"epoch": t + 1, "beta": f"{row.beta:.3f}", "loss": f"{row.loss:.4f}"}
+            bar.set_postfix(shown, refresh=False)
             # First: after the last checkpoint nothing is written again.
             write_csv(folder / "losses.csv", [vars(row) for row in run.history])
             run.save()
@@ -135,26 +129,24 @@ def train_vae(
     return vae.eval()
 
 
+@dataclass
 class _Training:
     """What the steps work on, and what a checkpoint holds of it."""
 
-    def __init__(
-        self,
-        vae: VAE,
-        optim: torch.optim.Optimizer,
-        features: Tensor,
-        batch_size: int,
-        seed: int,
-        checkpoint: Path,
-        fingerprint: str,
-    ) -> None:
-        self.vae, self.optim, self.features = vae, optim, features
-        self.batch_size, self.seed = batch_size, seed
-        self.checkpoint, self.fingerprint = checkpoint, fingerprint
+    vae: VAE
+    optim: torch.optim.Optimizer
+    features: Tensor
+    batch_size: int
+    seed: int
+    checkpoint: Path
+    fingerprint: str
+    history: list[Epoch] = field(default_factory=list)
+    within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
+
+    def __post_init__(self) -> None:
         # A last batch of one row has no variance for batch norm to divide by; it is left out.
-        self.steps = len(features) // batch_size + (len(features) % batch_size > 1)
-        self.history: list[Epoch] = []
-        self.within: dict[str, Any] | None = None  # what a checkpoint inside an epoch has besides
+        rows = len(self.features)
+        self.steps = rows // self.batch_size + (rows % self.batch_size > 1)
         self.saved = time.monotonic()
 
     def resume(self, epochs: int) -> None:

@@ -92,8 +92,6 @@ def plan(
     """Estimates the stages' peaks under the gin configuration in force, and chooses.
 
     Args:
-        num_images: of the data set.
-        limit: what memory_limit says.
         device: on a GPU, features and VAE are there; what the GPU itself needs is not planned.
         data_bytes: size of the data file where it is mapped; counts as address space alone.
         scoring: the run ends with the five metrics.

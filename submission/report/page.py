@@ -53,6 +53,8 @@ def write_report(
         log.warning("left out, since not scored (yet): %s", ", ".join(map(str, left_out)))
     this = new[0]
     out = out or this.folder / "report.html"
+    if out.suffix != ".html":  # a run's other files are read
+        raise UserError(f"--out {out} must end in .html")
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out {out} cannot be written: name a file in a folder that exists")
     dataset, data_md5 = scored_dataset(this, data, dataset_name)

@@ -110,7 +110,7 @@ def config_texts(path: Path) -> list[tuple[Path, str]]:
     UserError if the file is no text, or includes another way.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a BOM
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text (UTF-8): name a gin file") from error
     first = None

@@ -12,11 +12,11 @@ from submission.runtime.usage import give_back
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU if there is one, unless AICROWD_CUDA is set and empty (the challenge's way
-    to force the CPU). On a GPU, float32 products may use TF32. Raises UserError for one that is not
-    here."""
+    """'auto' is a GPU if there is one, unless AICROWD_CUDA is set and empty or says no (the
+    challenge's way to force the CPU). On a GPU, float32 products may use TF32. Raises UserError for
+    one that is not here."""
     if name == "auto":
-        forced_cpu = os.environ.get("AICROWD_CUDA") == ""
+        forced_cpu = os.environ.get("AICROWD_CUDA", "1").lower() in ("", "0", "false", "no")
         name = "cuda" if torch.cuda.is_available() and not forced_cpu else "cpu"
     try:
         device = torch.device(name)

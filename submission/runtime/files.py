@@ -66,6 +66,13 @@ def _is(path: Path, file: BinaryIO) -> bool:
     return False
 
 
+def refuse_overwriting(out: Path, *inputs: Path) -> None:
+    """Raises UserError if a command is to write over what it reads, by whatever name."""
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UserError(f"{out} is what is read, not to be written over: name another file")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that is either the old or the new one at any moment; raises UserError if
     it cannot be written, as on a full disk."""

@@ -12,11 +12,16 @@ CONFIGS = PACKAGE / "configs"
 WEIGHTS = PACKAGE / "weights"
 
 
+def _path(text: str | Path) -> Path:
+    """With the home folder for a leading ~, which no shell has put in for a quoted one."""
+    return Path(text).expanduser()
+
+
 def home() -> Path:
     """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (where
     the checkout is another user's, or read-only) one in the temporary folder."""
     if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
-        return Path(os.environ["SUBMISSION_HOME"])
+        return _path(os.environ["SUBMISSION_HOME"])
     scratch = PROJECT / "scratch"
     if os.access(scratch if scratch.exists() else PROJECT, os.W_OK):
         return scratch
@@ -25,7 +30,12 @@ def home() -> Path:
 
 def data_folder() -> Path:
     """DISENTANGLEMENT_LIB_DATA: holds `<name>/<name>.npz`."""
-    return Path(os.environ.get("DISENTANGLEMENT_LIB_DATA") or home() / "dataset")
+    return _path(os.environ.get("DISENTANGLEMENT_LIB_DATA") or home() / "dataset")
+
+
+def data_is_named() -> bool:
+    """Whether the environment says which data set, or where."""
+    return any(map(os.environ.get, ("DISENTANGLEMENT_LIB_DATA", "AICROWD_DATASET_NAME")))
 
 
 def dataset_name() -> str:
@@ -33,11 +43,11 @@ def dataset_name() -> str:
     return os.environ.get("AICROWD_DATASET_NAME") or "mpi3d_real"
 
 
-def run_folder(name: str | None = None) -> Path:
+def run_folder(name: str | None = None, default: str = "experiment") -> Path:
     """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes. Raises
     UserError if it cannot be made or written to, or the name is no plain folder name."""
-    output = Path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
-    name = name or os.environ.get("AICROWD_EVALUATION_NAME") or "experiment"
+    output = _path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
+    name = name or os.environ.get("AICROWD_EVALUATION_NAME") or default
     if Path(name).name != name or name in (".", ".."):
         what = f"the evaluation name {name!r} (AICROWD_EVALUATION_NAME, --name)"
         raise UserError(f"{what} must be a plain folder name without slashes")
@@ -52,7 +62,7 @@ def run_folder(name: str | None = None) -> Path:
 
 def cache_folder() -> Path:
     """SUBMISSION_CACHE, else `cache` in home(): features, shared by runs."""
-    return Path(os.environ.get("SUBMISSION_CACHE") or home() / "cache")
+    return _path(os.environ.get("SUBMISSION_CACHE") or home() / "cache")
 
 
 def make_folder(folder: Path, remedy: str) -> None:

@@ -70,7 +70,11 @@ def dry_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         [str(PROJECT / "run.sh"), "--quick", "--name", "first", *FAST],
         # The interpreter of these tests has the locked packages, so run.sh installs nothing.
         env=environment(world, output, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        | {"SUBMISSION_HOME": str(world)},
+        # As in a notebook: no backend that is installed here.
+        | {
+            "SUBMISSION_HOME": str(world),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        },
         cwd=output,
         capture_output=True,
         text=True,
@@ -429,6 +433,21 @@ MISTAKES = {
     "unknown data set": (["train", "--dataset", "shapes3d"], {}, "unknown data set 'shapes3d'"),
     "data set not there": (["train", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
     "dry run of a missing set": (["run", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
+    "dry run of a mistyped folder": (
+        ["run"],
+        {"DISENTANGLEMENT_LIB_DATA": "mistyped"},
+        "no npz file in that folder",
+    ),
+    "dry run of a set that the environment names": (
+        ["run"],
+        {"AICROWD_DATASET_NAME": "mpi3d_toy"},
+        "but 'mpi3d_real/mpi3d_real.npz' in that folder",
+    ),
+    "a quoted ~": (
+        ["score", "--model", "~/m.pt"],
+        {"HOME": "/home/somebody"},
+        "no exported model /home/somebody/m.pt",
+    ),
     "no such config": (["train", "--config", "none.gin"], {}, "no configuration none.gin"),
     "binding that names nothing": (["train", "VAE.latent=3"], {}, "VAE.latent=3"),
     "no such device": (["train", "--device", "cuda:7"], {}, "no device 'cuda:7'"),
@@ -463,6 +482,41 @@ def test_a_mistake_gets_one_sentence(
     assert len(errors) == 1
     assert "Traceback" not in said.err
     assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encode", "--images", "mine.npz", "--model", "m.pt", "--out", "mine.npz"],
+        ["encode", "--images", "mine.npz", "--model", "m.pt", "--out", "other_name.npz"],
+        ["probe", "--frames", "mine.npz", "--picture", "other_name.npz"],
+        [
+            *("finetune", "--config", "finetune_cpu.gin", "--out", "."),
+            *("--from", "vgg19_bn_agg.safetensors"),
+        ],
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_over_what_it_reads(
+    world: Path,
+    tmp_path: Path,
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from submission.__main__ import main
+
+    for name, value in environment(world, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    np.savez("mine.npz", images=np.zeros((5, 64, 64, 3), np.uint8))
+    os.link("mine.npz", "other_name.npz")
+    for name in ("m.pt", "vgg19_bn_agg.safetensors"):
+        Path(name).write_bytes(b"not to be lost")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert main(command) == 2
+    assert "is what is read, not to be written over" in capsys.readouterr().err
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}.items()
 
 
 def test_a_wrong_command_line_exits_with_2(world: Path, tmp_path: Path) -> None:

@@ -159,3 +159,25 @@ def test_missing_and_unknown_names(tmp_path: Path) -> None:
         open_dataset(tmp_path, "mpi3d_real")
     with pytest.raises(UserError, match="unknown data set 'dsprites'"):
         open_dataset(tmp_path, "dsprites")
+
+
+@pytest.mark.parametrize(
+    "place", ["mpi3d_real/real.npz", "real.npz", "mpi3d_real.npz", "real/mpi3d_real.npz"]
+)
+def test_a_file_is_found_under_the_names_by_which_people_hold_it(
+    tmp_path: Path, images: np.ndarray, place: str
+) -> None:
+    """`real.npz` is the host's own name of mpi3d_real."""
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    np.savez(tmp_path / place, images=images, factor_sizes=np.array(SIZES))
+    dataset = open_dataset(tmp_path, "mpi3d_real")
+    assert (dataset.name, dataset.path) == ("mpi3d_real", tmp_path / place)
+
+
+def test_a_missing_file_is_answered_with_what_lies_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no npz file in that folder"):
+        open_dataset(tmp_path / "mistyped", "mpi3d_toy")
+    (tmp_path / "Toy").mkdir()
+    np.savez(tmp_path / "Toy" / "toy.npz", images=np.zeros(3))
+    with pytest.raises(UserError, match=r"but 'Toy/toy\.npz' in that folder"):
+        open_dataset(tmp_path, "mpi3d_toy")

@@ -175,3 +175,11 @@ def test_a_number_of_latents_that_cannot_be_scored_is_refused_at_once(
 ) -> None:
     with pytest.raises(UserError, match=said):
         load_training(Path(file), [binding])
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """As some editors on Windows write it."""
+    path = tmp_path / "mine.gin"
+    path.write_text('include "public.gin"\nVAE.latents = 5\n', encoding="utf-8-sig")
+    load_training(path)
+    assert gin.query_parameter("VAE.latents") == 5

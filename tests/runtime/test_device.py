@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from submission.runtime.device import fast_cpu
+from submission.runtime.device import fast_cpu, pick_device
 from submission.runtime.paths import PROJECT
 
 CPU = torch.device("cpu")
@@ -79,3 +79,12 @@ def test_what_was_set_is_set_again() -> None:
             assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("said", ["", "False", "0", "no"])
+def test_a_gpu_is_left_alone_where_the_challenges_variable_says_no(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("AICROWD_CUDA", said)
+    assert pick_device("auto") == torch.device("cpu")
