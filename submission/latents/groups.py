@@ -76,8 +76,7 @@ def train_groups(
         features: float32 (num_images, 512).
         folder: gets groups.csv, what became of each group; groups of two or more train in
             `group_<number>/start_<number>` below it.
-        seed: of the sample and of FastICA's start; the VAEs' follow from it (in place of
-            train_vae.seed).
+        seed: of the sample and of FastICA; the VAEs' follow from it, in place of train_vae.seed.
         on_progress: called with the share done, 0..1.
         components: K, which share the features' variance of highest rank.
         groups: how many; each has a latent.
@@ -89,9 +88,8 @@ def train_groups(
     Returns:
         The means, each of mean 0 and variance 1 over the images, in evaluation mode.
 
-    Raises:
-        FailedTraining: fewer than two latents carry anything.
-        UserError: more groups than components, or fewer images or dimensions than components.
+    Raises FailedTraining if fewer than two latents carry anything, UserError for sizes that do not
+    fit the features.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))

@@ -62,9 +62,7 @@ def learn(
         (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many seeds
         are trained or left out.
 
-    Raises:
-        FailedTraining: every seed came to nothing.
-        UserError, Stopped: see train_vae.
+    Raises FailedTraining if every seed came to nothing, and what train_vae raises.
     """
     first: int = gin.query_parameter("train_vae.seed")
     if seeds == 1:

@@ -94,10 +94,8 @@ def train_vae(
             after an epoch needs no generator state.
         on_progress: called with the share done, 0..1, after every epoch.
 
-    Raises:
-        FailedTraining: the loss is not finite.
-        UserError: there are fewer than two rows, or the checkpoint is damaged or of another run.
-        Stopped: a signal came; the step was finished and saved.
+    Raises FailedTraining if the loss is not finite, UserError for fewer than two rows or a damaged
+    or foreign checkpoint, Stopped if a signal came; the step was finished and saved.
     """
     if len(features) < 2:
         raise UserError("training needs at least two images: name a larger data set")

@@ -29,17 +29,8 @@ from submission.runtime.usage import Stages
 def score_run(
     dataset: Dataset, folder: Path, options: ScoreOptions, stages: Stages, model: Path | None = None
 ) -> None:
-    """Writes scores.json, scores.txt and scores.png into the run's folder.
-
-    Args:
-        dataset: a whole grid, so that factors are known from an image's place.
-        folder: the run's folder.
-        stages: collects time and memory.
-        model: an exported model other than the run's.
-
-    Raises:
-        UserError: no model, or codes that cannot be scored.
-    """
+    """Writes scores.json, scores.txt and scores.png into the run's folder. `model` is an exported
+    one other than the run's. Raises UserError if there is none, or its codes cannot be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
