@@ -10,6 +10,7 @@ prepare() {
     # submission/runtime/paths.py follows the same rule.
     home="${SUBMISSION_HOME:-$project/scratch}"
     if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$home" ] || { [ ! -e "$home" ] && [ -w "$project" ]; }; }; then
+        echo "$project/scratch cannot be written by this user: working files and results go to ${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)" >&2
         home="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"
     fi
     export SUBMISSION_HOME="$home"

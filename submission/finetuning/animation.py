@@ -56,11 +56,12 @@ def read_animation(path: Path) -> npt.NDArray[np.uint8]:
     (height, width), step = frames[0].shape[:2], _SIDE + _GAP
     columns, rest = divmod(width - _GAP, step)
     rows = math.ceil(PANELS / max(columns, 1))
-    if columns < 1 or rest or height < _GAP + rows * step or len(frames) < 2:
+    above = min(_GAP, height - rows * step)  # some published ones have fewer there
+    if columns < 1 or rest or above < 0 or len(frames) < 2:
         what = f"{path} has {len(frames)} frames of {width}x{height} pixels: an animation of MPI3D"
         needs = "has several, of seven 64x64 panels in rows with 10 pixels around each"
         raise UserError(f"{what} {needs} (--frames takes single images)")
-    corners = [(_GAP + k // columns * step, _GAP + k % columns * step) for k in range(PANELS)]
+    corners = [(above + k // columns * step, _GAP + k % columns * step) for k in range(PANELS)]
     panels = [[frame[y : y + _SIDE, x : x + _SIDE] for y, x in corners] for frame in frames]
     return np.array(panels)
 

@@ -15,7 +15,7 @@ from submission.features.extraction import to_float
 from submission.latents.export import load
 from submission.runtime import paths
 from submission.runtime.errors import UserError
-from submission.runtime.files import replacing, sha256
+from submission.runtime.files import kept_if_possible, replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def call_model(
 
 def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
     """Codes from the cache; None if there are none or the file is damaged."""
-    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
+    with contextlib.suppress(OSError, ValueError, EOFError):
         codes = np.load(cached, allow_pickle=False)
         if codes.dtype == np.float32 and codes.ndim == 2 and len(codes) == num_images:
             return np.asarray(codes)
@@ -89,9 +89,10 @@ def cached_codes(model: Path, data_md5: str) -> Path:
 
 def keep_codes(codes: np.ndarray, cached: Path) -> None:
     """Writes codes to their place in the cache."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(cached) as file:
-        np.save(file, codes, allow_pickle=False)
+    with kept_if_possible("codes"):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cached) as file:
+            np.save(file, codes, allow_pickle=False)
 
 
 def write_codes(codes: np.ndarray, dataset: Dataset, path: Path) -> None:

@@ -22,7 +22,7 @@ from submission.metrics.results import Context, write_scores
 from submission.metrics.settings import Result, ScoreOptions, bound_settings, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
-from submission.runtime.files import sha256, write_text
+from submission.runtime.files import kept_if_possible, sha256, write_text
 from submission.runtime.usage import Stages
 
 
@@ -70,6 +70,7 @@ def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
                 return kept
     data = GridRepresentations(ideal_code(factor_sizes), factor_sizes)
     ideal = score(data, metrics=metrics)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    write_text(cached, json.dumps(ideal))
+    with kept_if_possible("the ideal code's scores"):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cached, json.dumps(ideal))
     return ideal

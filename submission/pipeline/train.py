@@ -138,7 +138,8 @@ def train(
         return planned
     check_checkpoints(folder, fingerprint)
     cached = extraction.cached_features(key)
-    paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
+    if not cached.exists():  # a cache that has them need not be written
+        paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
     with stages.stage("features"):
         extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
     if not record:

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from submission.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -23,9 +26,11 @@ def locked(
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
+        except BlockingIOError as error:
             what = path.parent if path.name == ".lock" else path.with_suffix("")
             raise UserError(f"another run is working on {what}: {remedy}") from error
+        except OSError as error:  # as some NFS and Lustre answer
+            log.warning(f"no locks here ({error.strerror}): let no other run work in {path.parent}")
         yield
 
 
@@ -44,7 +49,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with open(
             beside, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)
         ) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(OSError):  # as above
+                fcntl.flock(file, fcntl.LOCK_EX)
             # Who held the lock may have renamed what was opened here: then it must not be touched.
             if not _is(beside, file):
                 continue
@@ -97,6 +103,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file under its header's names."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+@contextmanager
+def kept_if_possible(what: str) -> Iterator[None]:
+    """Around a writing to the cache, which is a convenience: an unwritable one costs no results."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        log.warning(f"{what} cannot be kept in the cache: {error}")
 
 
 def sha256(path: Path) -> str:

@@ -153,6 +153,41 @@ def test_encode_takes_any_images(dry_run: tuple[Path, str], world: Path, tmp_pat
         assert codes["codes"].shape == (5, 4)
 
 
+def test_a_cache_that_cannot_be_written_costs_no_codes(
+    dry_run: tuple[Path, str], world: Path, tmp_path: Path
+) -> None:
+    model = dry_run[0] / "representation" / "pytorch_model.pt"
+    np.savez_compressed(tmp_path / "mine.npz", images=np.zeros((5, 64, 64, 3), np.uint8))
+    (tmp_path / "cache").touch()  # a file, in which root cannot write either
+    result = call(
+        ["encode", "--images", "mine.npz", "--model", str(model), "--out", "out.npz"],
+        world,
+        tmp_path,
+        SUBMISSION_CACHE=str(tmp_path / "cache"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "codes cannot be kept in the cache" in result.stderr
+    assert (tmp_path / "out.npz").is_file()
+
+
+def test_a_cache_that_has_the_features_need_not_be_written(
+    dry_run: tuple[Path, str], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from submission.__main__ import main
+
+    for name, value in environment(world, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    may = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "cache" not in str(path) and may(path, mode)
+    )
+    command = ["train", "--config", "dry_run.gin", *FAST]
+    assert main(command) == 0
+    assert (tmp_path / "trial" / "representation" / "pytorch_model.pt").is_file()
+    monkeypatch.setenv("SUBMISSION_CACHE", str(tmp_path / "empty cache"))
+    assert main([*command, "--name", "second"]) == 2
+
+
 @pytest.mark.slow
 def test_stock_route_agrees(dry_run: tuple[Path, str], world: Path, tmp_path: Path) -> None:
     """The exported file called on images for a metric, against codes computed once."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from submission.commands.probe import add_arguments, run
 from submission.finetuning import animation
@@ -101,6 +101,23 @@ def test_the_real_animations_take_the_values_in_their_own_order() -> None:
     found = animation.inferred_labels(read, SIZES)
     assert found.factors[:, 1, 1].tolist() == shapes
     assert found.factors[:, 0, 1].tolist() == [0] * 20
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+def test_an_animation_with_fewer_pixels_above_is_read(
+    library: dict[str, Callable[..., Any]], tmp_path: Path, cut: int
+) -> None:
+    """Some published ones have 306x154 pixels: 6 above the first row in place of 10."""
+    grey = np.random.default_rng(0).permutation(3 * PANELS).reshape(3, PANELS) * 12
+    panels = np.broadcast_to(grey[..., None, None, None], (3, PANELS, 64, 64, 3)).astype(np.uint8)
+    write_gif(library, panels, tmp_path / "whole.gif")
+    with Image.open(tmp_path / "whole.gif") as whole:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(whole)]
+    size = frames[0].size
+    frames = [frame.crop((0, cut, *size)) for frame in frames]
+    assert frames[0].size == (306, 158 - cut)
+    frames[0].save(tmp_path / "cut.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(animation.read_animation(tmp_path / "cut.gif"), panels)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("prepare.sh", "run.sh"):
         shutil.copy(PROJECT / name, folder / name)
     script = (folder / "run.sh").read_text()
-    start = script.index("exec ")
+    start = script.index('exec "$PYTHON"')
     (folder / "run.sh").write_text(
         f'{script[:start]}exec "$PYTHON" -c "import tiny; print(tiny.version)"\n'
     )
@@ -90,6 +91,34 @@ def test_it_is_found_through_a_link_and_with_cdpath(project: Path) -> None:
     assert call(project, str(project.parent / "link")).stdout == "1.0\n"
     result = call(project, "bash", "a project/run.sh", CDPATH=f".:{project.parent}")
     assert result.stdout == "1.0\n", result.stderr
+
+
+def test_sh_runs_it_too(project: Path) -> None:
+    lock(project, "1.0")
+    assert call(project, "sh", "a project/run.sh").stdout == "1.0\n"
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None, reason="becomes another user by setpriv"
+)
+def test_where_results_go_is_said_if_it_is_not_the_checkout() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(PROJECT / "prepare.sh", folder / "prepare.sh")
+        (folder / "requirements.lock").write_text("# none\n")
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        result = subprocess.run(
+            [*nobody, "bash", "-c", "source ./prepare.sh; prepare requirements.lock"],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    there = "/tmp/disentanglement-submission-65534"
+    said = f"{folder}/scratch cannot be written by this user: working files and results go to"
+    assert f"{said} {there}\n" in result.stderr
 
 
 def test_a_package_that_cannot_be_had_is_said(project: Path) -> None:
