@@ -56,10 +56,8 @@ def extract_features(
         extractor: in evaluation mode, as load_extractor returns it.
         device: where the network runs: channels_last, and on a GPU bfloat16 autocast.
 
-    Raises:
-        UserError: the disk is full, another run is writing the same file, or a finished file has
-            been cut short since.
-        Stopped: a signal came; what was computed is in `<path>.part`.
+    Raises UserError if the disk is full, another run is writing the same file, or a finished file
+    has been cut short since; Stopped for a signal: what was computed is in `<path>.part`.
     """
     part = path.with_suffix(".part")
     header = _npy_header((dataset.num_images, FEATURE_SIZE))

@@ -81,9 +81,7 @@ def inferred_labels(read: Numbers, sizes: tuple[int, ...]) -> Labels:
     A reading that is wrong in about half of a panel's frames can pass for the truth of another
     start: that is how different the courses are.
 
-    Args:
-        read: int64 (frames, 7 panels, 7), what the heads read. sizes: number of values of the
-            seven factors.
+    `read` int64 (frames, 7 panels, 7) is what the heads read, `sizes` the factors' value counts.
     """
     found: list[tuple[int, list[Numbers], tuple[int, ...]]] = []
     orders_known: tuple[dict[int, tuple[int, ...]], ...] = ({}, _REAL_ANIMATIONS)

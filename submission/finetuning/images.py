@@ -69,9 +69,8 @@ def file_source(
         training_share: of each file's images; the rest validates.
         validation_images: use only this many of the rest, None for all.
 
-    Raises:
-        UserError: a file that is missing, compressed, damaged, or not of the 2019 grid, or a share
-            that leaves none to validate.
+    Raises UserError for a file that is missing, compressed, damaged, or not of the 2019 grid, and a
+    share that leaves none to validate.
     """
     files = [open_dataset(folder, name) for name in datasets]
     arrays = [file.array() for file in files]

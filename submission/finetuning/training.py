@@ -112,10 +112,8 @@ def finetune(
         fingerprint: what the run is made of; another one's checkpoint is refused.
         metadata: goes into the weight file, with the validation's figures.
 
-    Raises:
-        UserError: the loss is not finite, a damaged or a foreign checkpoint, or sizes that do
-            not fit together.
-        Stopped: a signal came; the step was finished and saved.
+    Raises UserError for a loss that is not finite, a damaged or a foreign checkpoint, and sizes
+    that do not fit together; Stopped for a signal: the step was finished and saved.
     """
     steps = _steps_per_epoch(source, settings.batch_size)
     network.to(device).to(memory_format=torch.channels_last)

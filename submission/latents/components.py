@@ -24,11 +24,8 @@ def independent_components(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Principal components of x (n, D), of unit variance, rotated to be independent (FastICA).
 
-    Returns:
-        U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1.
-
-    Raises:
-        UserError: x varies in fewer directions than that.
+    Returns U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1. Raises
+    UserError if x varies in fewer directions than that.
     """
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning

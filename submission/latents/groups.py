@@ -85,11 +85,8 @@ def train_groups(
         clusters: a latent with 2 to so many clusters is drawn to their middles; 1 for never.
         redundant: a latent is left out if the others explain this share of its variance.
 
-    Returns:
-        The means, each of mean 0 and variance 1 over the images, in evaluation mode.
-
-    Raises FailedTraining if fewer than two latents carry anything, UserError for sizes that do not
-    fit the features.
+    Returns the means, each of mean 0 and variance 1 over the images, in evaluation mode. Raises
+    FailedTraining if fewer than two latents carry anything, UserError for sizes that do not fit.
     """
     refuse_sizes(components, groups, sample, features.shape[1], len(features))
     rows = np.random.default_rng(seed).permutation(len(features))

@@ -58,11 +58,8 @@ def learn(
             (of time.monotonic); the first always is, and what an earlier call has trained counts.
         on_progress: called with the share done, 0..1.
 
-    Returns:
-        (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many seeds
-        are trained or left out.
-
-    Raises FailedTraining if every seed came to nothing, and what train_vae raises.
+    Returns (B, 512) -> means (B, C), in evaluation mode, the seed that they are of, and how many
+    seeds are trained or left out. Raises FailedTraining if every seed came to nothing.
     """
     first: int = gin.query_parameter("train_vae.seed")
     if seeds == 1:

@@ -44,11 +44,9 @@ def score(
         are the server's settings and "quick" otherwise. The library's `num_active_dims` is not
         what its name says: it is the number of all latents (FactorVAE), the sum of all codes (IRS).
 
-    Raises:
-        UserError: fewer than one worker, or a metric gives NaN or a number out of its range. IRS
-            does so on latents constant at another value than zero: the rounding of their float32
-            mean can give them a variance above 0, so that the library keeps them and divides by
-            their largest deviation, which is 0 or a rounding error.
+    Raises UserError for fewer than one worker, and a metric that gives NaN or a number out of its
+    range. IRS does on latents constant at another value than zero: the rounding of their float32
+    mean can leave them a variance, so that the library divides by their largest deviation, about 0.
     """
     workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:

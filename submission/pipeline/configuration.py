@@ -22,8 +22,7 @@ _FUNCTIONS = (
 def load_training(file: Path, bindings: Sequence[str] = ()) -> None:
     """Makes a gin file and the command line's bindings the configuration of a training.
 
-    Raises:
-        UserError: see load_config; or sizes that do not fit each other.
+    Raises UserError as load_config does, or for sizes that do not fit each other.
     """
     load_config(file, bindings, _FUNCTIONS, [train_groups])
     latents = gin.query_parameter("VAE.latents")

@@ -89,7 +89,8 @@ def plan(
     scoring: bool = False,
     rendered: bool = False,
 ) -> Plan:
-    """Estimates the stages' peaks under the gin configuration in force, and chooses.
+    """Estimates the stages' peaks under the gin configuration in force, and chooses. Raises
+    UserError if the least that this run needs is more than the limit.
 
     Args:
         device: on a GPU, features and VAE are there; what the GPU itself needs is not planned.
@@ -97,9 +98,6 @@ def plan(
         scoring: the run ends with the five metrics.
         rendered: the data set is a stand-in that this process renders first, or did in an earlier
             call: a continued run is to be planned as the first was.
-
-    Raises:
-        UserError: the least that this run needs is more than the limit.
     """
     own, extraction = _stages(num_images, (SCORING * scoring + RENDERER * rendered) * MIB)
     if not scoring:

@@ -42,11 +42,8 @@ RECORD = "exported.json"
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a run's folder, and copies the log into its train.log.
-
-    Raises:
-        UserError: another run is working in it.
-    """
+    """Keeps other runs out of a run's folder (UserError if one is in it), and copies the log into
+    its train.log."""
     with locked(folder / ".lock", "wait for it, or give this one another --name"):
         handler = _LogFile(folder / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -106,9 +103,8 @@ def train(
         scoring, rendered: see memory_plan.plan.
         on_progress: called with the share of the VAE's training that is done, 0..1.
 
-    Raises:
-        UserError: any mistake in what the user gave, or not enough memory.
-        Stopped: a signal came; what was done is saved.
+    Raises UserError for any mistake in what the user gave and for not enough memory, Stopped for a
+    signal: what was done is saved.
     """
     seeds, until = options.seeds, _until(options)
     load_training(options.config, options.bindings)
