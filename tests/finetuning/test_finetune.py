@@ -253,7 +253,10 @@ def test_two_processes_equal_one_with_averaged_gradients(
     finish(command(data, tmp_path, bindings, torchrun=True))
     load_finetuning(Path("finetune.gin"), bindings)
     source = file_source(data)
-    network = copy.deepcopy(shipped).train()
+    # As each of torchrun's processes computes, so that the sums have one order.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    network = copy.deepcopy(shipped).to(memory_format=torch.channels_last).train()
     network.autocast = False
     for layer in network.modules():
         if isinstance(layer, nn.Dropout2d):
@@ -268,11 +271,12 @@ def test_two_processes_equal_one_with_averaged_gradients(
         for half in (0, 1):
             images, factors = source.load(numbers[6 * step : 6 * step + 6][half::2])
             x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-            logits = network(x)
+            logits = network(x.contiguous(memory_format=torch.channels_last))
             truth = torch.from_numpy(factors)
             loss = torch.stack([F.cross_entropy(z, truth[:, i]) for i, z in enumerate(logits)])
             (loss.sum() / 2).backward()
         optim.step()
+    torch.set_num_threads(threads)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2
     for name, p in network.named_parameters():
