@@ -523,6 +523,7 @@ def test_two_at_once(world: World, quiet: World) -> None:
     same_model(world, quiet)
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint(extracted: World, quiet: World) -> None:
     run = extracted.start(pause=IN_VAE)
     run.process.kill()

@@ -443,7 +443,8 @@ def test_an_error_is_reported_to_the_grader(
     assert "mpi3d_toy.npz" in peer.events[-1]["payload"]["error"]
 
 
-@pytest.mark.parametrize("peer", ["nobody", pytest.param("mute", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", ["nobody", "mute"])
 def test_a_silent_grader_hangs_nothing(world: Path, tmp_path: Path, peer: str) -> None:
     """Nobody listens at the port, or somebody who accepts and never says a word."""
     with socket.socket() as mute:

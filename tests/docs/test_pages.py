@@ -79,6 +79,7 @@ def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
         assert page.read_text() == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rows"), [("results", "public, pruned"), ("finetuning", "craft, scratch")]
 )

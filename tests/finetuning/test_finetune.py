@@ -133,6 +133,7 @@ def test_bfloat16_reads_what_float32_reads(shipped: Network) -> None:
         assert 0 < (second - first).abs().max() < 0.1 * first.abs().max()
 
 
+@pytest.mark.slow
 def test_a_cpu_without_bfloat16_trains_in_float32(
     tmp_path: Path, shipped: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
         assert torch.equal(value, trained[1][key]), key
 
 
+@pytest.mark.slow
 def test_two_steps_by_hand(tmp_path: Path, shipped: Network) -> None:
     """Forward, loss, gradient clipping, and RAdam with decoupled decay (which shows from the
     second step on; the variance is not rectified before the sixth), in float64."""

@@ -125,6 +125,7 @@ def test_each_fault_is_listed_with_its_remedy(repository: Path, tmp_path: Path) 
     assert "gpu must be true or false" in rows["aicrowd.json"]["detail"]
 
 
+@pytest.mark.slow
 def test_what_is_not_there_cannot_be_checked(repository: Path) -> None:
     code, _, errors = check(repository, "--tag", "submission-none")
     assert code == 2
