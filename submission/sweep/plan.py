@@ -77,7 +77,7 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     """All jobs, by configuration and seed. UserError where a configuration is wrong, or a job's
     folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
-    data, weights_file = str(dataset.path.parent.parent.resolve()), str(options.weights.resolve())
+    data, weights_file = str(dataset.path.parent.resolve()), str(options.weights.resolve())
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
     memory = options.memory or (None if options.address else _share(options.cpus))
     device = pick_device("auto" if options.gpus else "cpu")

@@ -21,7 +21,7 @@ import pytest
 from patches import write_patches
 
 from submission.commands.sweep import add_arguments, options_of
-from submission.data.dataset import Dataset, open_dataset
+from submission.data.dataset import Dataset, find_file, open_dataset
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT
 from submission.sweep.job import Job, scores_of, work
@@ -88,15 +88,31 @@ def arguments(world: Path, out: Path, *more: str, configs: str = "narrow") -> li
     return [*named, "--out", str(out), "--metrics", "mig,sap,irs", "--quick", "--cpus", "1", *more]
 
 
-def planned(world: Path, out: Path, *more: str, configs: str = "narrow") -> list[Job]:
+def planned(
+    world: Path, out: Path, *more: str, configs: str = "narrow", data: Dataset | None = None
+) -> list[Job]:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args(arguments(world, out, "--gpus", "0", *more, configs=configs))
-    return plan_jobs(checked(options_of(args)), dataset(world), "md5 of the data")
+    return plan_jobs(checked(options_of(args)), data or dataset(world), "md5 of the data")
 
 
 def dataset(world: Path) -> Dataset:
     return open_dataset(world / "data", "mpi3d_real")
+
+
+@pytest.mark.parametrize("place", ["mpi3d_real/mpi3d_real.npz", "mpi3d_real.npz", "real.npz"])
+def test_a_jobs_folder_finds_the_sweeps_file(world: Path, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "data" / place
+    file.parent.mkdir(parents=True)
+    file.hardlink_to(dataset(world).path)
+    opened = open_dataset(tmp_path / "data", "mpi3d_real")
+    for job in planned(world, tmp_path / "out", data=opened):
+        for command in job.commands:
+            folder = Path(command[command.index("--data") + 1])
+            found = find_file(folder, command[command.index("--dataset") + 1])[1]
+            assert found is not None
+            assert found.samefile(file)
 
 
 def wait_for(there: Callable[[], object], process: subprocess.Popen[str]) -> None:
