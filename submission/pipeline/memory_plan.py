@@ -38,6 +38,8 @@ BASE, CODE = 380, 390
 BYTES_PER_PIXEL = 740
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
+# What oneDNN keeps beside, in MiB; differs from CPU to CPU.
+EXTRACTION_EXTRA = 40
 # Copies of the VAE's weights in training: weights, gradients, two moments, the optimiser's working
 # memory, and what is kept free (device.py). In export: weights, gradients, the copy read back.
 TRAINING_COPIES, EXPORT_COPIES = 7, 3
@@ -49,9 +51,9 @@ TRAINING_EXTRA = 80
 # runs), and the metrics' and the figure's libraries in this process (448 of own memory after
 # `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
-# What a dry run's renderer leaves, its compiler above all: 128 MiB more after write_stand_in than
-# before render.stand_in is imported.
-RENDERER = 150
+# What a dry run's renderer leaves, its compiler above all: 128 to 170 MiB more after write_stand_in
+# than before render.stand_in is imported, differing from CPU to CPU.
+RENDERER = 200
 # Bytes per image in scoring, beside four copies of its code: the ideal code and its factors
 # (grids.ideal_code of the full grid: 162 MiB more than before).
 SCORING_PER_IMAGE = 170
@@ -161,7 +163,7 @@ def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int
 
     def extraction(batch: int) -> int:
         working = batch * extractor.resolution**2 * BYTES_PER_PIXEL
-        return base + max(EXTRACTOR_COPIES * weights, weights + 20 * MIB + working)
+        return base + max(EXTRACTOR_COPIES * weights, weights + EXTRACTION_EXTRA * MIB + working)
 
     rows = gin.query_parameter("train_vae.batch_size") * units * BYTES_PER_UNIT
     training = TRAINING_COPIES * vae_weights + rows + num_images * 8
