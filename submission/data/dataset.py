@@ -138,7 +138,7 @@ def open_dataset(folder: Path, name: str) -> Dataset:
 
 
 def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
-    """Reads an npz file's directory and headers (not its images) and checks them.
+    """Reads an npz file's directory and headers, or an npy file's, not the images; checks them.
 
     Raises UserError if it is no archive of the official form (read_headers), or neither its own
     `factor_sizes` nor the official sizes explain its number of images. With `any_count` a file
@@ -155,8 +155,9 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
 def verify(dataset: Dataset, progress: bool = True) -> str:
     """Reads the file once from end to end and returns its md5 (the features' cache key).
 
-    The same pass compares a stored array's CRC-32 (a compressed one's is while it is decompressed)
-    and raises UserError, so that a damaged download is refused before hours of work rest on it.
+    The same pass compares a stored array's CRC-32 (a compressed one's is compared while it is
+    decompressed, an npy file has none) and raises UserError, so that a damaged download is refused
+    before hours of work rest on it.
     """
     md5 = hashlib.md5(usedforsecurity=False)
     position = crc = 0
