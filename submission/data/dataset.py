@@ -94,11 +94,13 @@ class Dataset:
             start = max(start - len(images), 0)
 
     def images_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read through."""
+        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read up to the last."""
         if self.offset is not None:
             return np.array(self.array()[rows])
         found, begin = [], 0
         for images in self.batches(1024):
+            if begin > rows[-1]:
+                break
             found.append(images[rows[(rows >= begin) & (rows < begin + len(images))] - begin])
             begin += len(images)
         return np.concatenate(found)

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from submission.data.dataset import Dataset, verify
+from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.compute import score
@@ -30,16 +31,24 @@ log = logging.getLogger(__name__)
 
 
 def score_run(
-    dataset: Dataset, folder: Path, options: ScoreOptions, stages: Stages, model: Path | None = None
+    dataset: Dataset,
+    folder: Path,
+    options: ScoreOptions,
+    stages: Stages,
+    model: Path | None = None,
+    looked_at: bool = False,
 ) -> None:
     """Writes scores.json, scores.txt and scores.png into the run's folder. `model` is an exported
-    one other than the run's. A metric that its codes do not suit is marked, with the reason. Raises
-    UserError if there is no model, or no metric can be scored."""
+    one other than the run's. A metric that its codes do not suit is marked, with the reason. With
+    `looked_at` the training has been suspicious of the data already. Raises UserError if there is
+    no model, or no metric can be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
     load_settings(quick=options.quick)
     data_md5 = verify(dataset)
+    if not looked_at:
+        look_at(dataset, data_md5, pick_device(options.device))
     if options.stock:
         with stages.stage("scoring (stock route)"):
             images = GridImages(dataset.array(), sizes)

@@ -15,6 +15,7 @@ import torch
 
 from submission.data.dataset import Dataset, verify
 from submission.features.extraction import to_float
+from submission.finetuning.suspicion import look_at
 from submission.latents.codes import BadAnswer, call_model, codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
@@ -62,6 +63,7 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
         remedy = "(a fresh clone on this machine, without the image and without its isolation)"
         raise UserError(f"no Docker engine answers here: start one, or add --no-container {remedy}")
     data_md5 = verify(dataset)
+    look_at(dataset, data_md5, pick_device(options.device))
     now = datetime.now(UTC)
     folder = paths.home().resolve() / "evaluations" / f"{options.name}-{now:%Y%m%dT%H%M%S}"
     folder.mkdir(parents=True)
@@ -113,7 +115,7 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> tuple[dict[s
         raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
     try:
         scoring = ScoreOptions(quick=options.quick, device=options.device)
-        score_run(dataset, evaluation.folder, scoring, stages, model)
+        score_run(dataset, evaluation.folder, scoring, stages, model, looked_at=True)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
     scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]
