@@ -4,12 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from submission.runtime.files import replacing
 
@@ -112,7 +108,8 @@ def score_difference(report: Report) -> float:
 def draw(report: Report, path: Path) -> None:
     """A figure of the same: time and memory as ratios, shares of the floor, and growth."""
     names = list(report["stages"])
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4))
+    figure = Figure(figsize=(14, 4))
+    axes = figure.subplots(1, 3)
     places = np.arange(len(names))
     for i, (what, label) in enumerate((("seconds", "time"), ("peak_mib", "peak memory"))):
         middle = [ratio(report["stages"][name], what) for name in names]
@@ -156,7 +153,6 @@ def draw(report: Report, path: Path) -> None:
     figure.tight_layout()
     with replacing(path) as file:
         figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)
 
 
 def _floor_text(report: Report) -> str:

@@ -13,7 +13,7 @@ from submission.runtime.files import refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "npz file with uint8 images (N, 64, 64, 3); default: a data set's"
+    what = "npz (`images`) or npy file of uint8 images (N, 64, 64, 3); default: a data set's"
     parser.add_argument("--images", type=Path, help=what)
     add_data(parser)
     parser.add_argument("--model", type=Path, help="exported model; default: that of the run")

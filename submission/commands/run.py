@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         dataset, rendered = _named_or_rendered(args, stages)
         print(f"\n{dataset.description}\n")
         planned = train(dataset, folder, options, stages, scoring=True, rendered=rendered)
-        score_run(dataset, folder, scoring, stages)
+        score_run(dataset, folder, scoring, stages, looked_at=True)
         log_comparison(planned, stages)
         stages.write(folder / "stages.json")
         scores = (folder / "scores.txt").read_text()

@@ -1,5 +1,5 @@
-"""The one form of npz file that is taken: its headers, where its images lie, and reading them;
-without numpy's trust in it: a file may be damaged, or made to do damage."""
+"""The forms of file that are taken, npz and bare npy: their headers, where their images lie, and
+reading them; without numpy's trust in them: a file may be damaged, or made to do damage."""
 
 import io
 import math
@@ -23,18 +23,27 @@ _SMALL_BYTES = 1 << 20
 
 
 def read_headers(path: Path) -> tuple[int, int | None, np.ndarray | None, np.ndarray | None]:
-    """Reads an npz file's directory, headers and small arrays, not its images.
+    """Reads an npz file's directory, headers and small arrays, not its images; or the header of an
+    npy file, which is the images alone.
 
     Returns:
         The number of images; the byte at which their pixels begin in the file, None if they are
         compressed; the arrays `factor_sizes` and `stand_in`, None if they are not there.
 
-    Raises UserError for no file, no archive, a truncated one, and one without a uint8 array
-    `images` (num_images, 64, 64, 3).
+    Raises UserError for no file, no archive, a truncated one, one in a form that Python cannot
+    read, and one without a uint8 array `images` (num_images, 64, 64, 3).
     """
     try:
         if not path.is_file():  # a folder, or a pipe, which would be waited for without end
             raise UserError(f"no file {path}: check its name")
+        if _is_npy(path):
+            with open(path, "rb") as file:
+                return (
+                    *_images_header(file.read(_HEADER_BYTES), path.stat().st_size, path),
+                    None,
+                    None,
+                )
+        _refuse_other_kinds(path)
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
             num_images, header_bytes = _read_images_header(archive, path)
@@ -56,26 +65,54 @@ def broken(path: Path) -> str:
     return f"{path} is truncated or corrupt: download (or render) it again"
 
 
+def _is_npy(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """What was never an archive is not a damaged one."""
+    with open(path, "rb") as file:
+        start = file.read(23)
+    if start == b"version https://git-lfs":
+        raise UserError(f"{path} is a git-lfs pointer, not the images: run `git lfs pull`")
+    if start and not start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        how = "download (or render) it again, or write it with numpy.savez(FILE, images=...)"
+        raise UserError(f"{path} is neither an npz nor an npy file: {how}")
+
+
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     names = archive.namelist()
     if _IMAGES not in names:
         # Names may hold anything, line ends and a terminal's commands too.
         others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
-        what = f"{path} holds no array 'images' (but {others})"
-        raise UserError(f"{what}: it is not an MPI3D file, download it again")
+        how = "write yours with numpy.savez(FILE, images=...)"
+        what = f"{path} holds no array 'images' (but {others}), so it is not an MPI3D file"
+        raise UserError(f"{what}: download that again, or {how}")
     if len(set(names)) < len(names):
         what = f"{path} holds an array twice, and readers differ in which one they take"
         raise UserError(f"{what}: download (or render) it again")
     for info in archive.infolist():
         # Opening compares the name in the directory with the one beside the data: damage must not
         # cost a stand-in the note that it is one.
-        archive.open(info).close()
+        try:
+            archive.open(info).close()
+        except RuntimeError as error:  # encrypted, or compressed by a method unknown to zipfile
+            what = f"{path} is in a form of zip that Python cannot read ({error})"
+            raise UserError(
+                f"{what}: write it anew with numpy.savez, or download it again"
+            ) from error
 
 
 def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[int, int]:
     """The number of images, and the bytes of the npy header before their pixels."""
     with archive.open(_IMAGES) as member:
-        head = io.BytesIO(member.read(_HEADER_BYTES))
+        return _images_header(member.read(_HEADER_BYTES), archive.getinfo(_IMAGES).file_size, path)
+
+
+def _images_header(start: bytes, size: int, path: Path) -> tuple[int, int]:
+    """The same, of an npy file of `size` bytes that begins so."""
+    head = io.BytesIO(start)
     shape, fortran, dtype = _read_npy_header(head)
     if dtype != np.uint8:
         raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
@@ -83,7 +120,7 @@ def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[int, int]
         has = f"{shape}{' in Fortran order' if fortran else ''}"
         must = "it must be (num_images, 64, 64, 3) in C order"
         raise UserError(f"{path}: 'images' has shape {has}, {must}")
-    if archive.getinfo(_IMAGES).file_size != head.tell() + math.prod(shape):
+    if size != head.tell() + math.prod(shape):
         raise UserError(broken(path))
     return shape[0], head.tell()
 
@@ -114,7 +151,9 @@ def _small_array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray |
 
 def stored_images(path: Path) -> tuple[int, int, int] | None:
     """First byte of the member `images` in the file, the byte after its last, and its CRC-32; None
-    if it is compressed."""
+    if it is compressed, or in an npy file, which has no checksum."""
+    if _is_npy(path):
+        return None
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(_IMAGES)
     if info.compress_type != zipfile.ZIP_STORED:

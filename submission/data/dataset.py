@@ -94,11 +94,13 @@ class Dataset:
             start = max(start - len(images), 0)
 
     def images_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read through."""
+        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read up to the last."""
         if self.offset is not None:
             return np.array(self.array()[rows])
         found, begin = [], 0
         for images in self.batches(1024):
+            if begin > rows[-1]:
+                break
             found.append(images[rows[(rows >= begin) & (rows < begin + len(images))] - begin])
             begin += len(images)
         return np.concatenate(found)
@@ -138,7 +140,7 @@ def open_dataset(folder: Path, name: str) -> Dataset:
 
 
 def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
-    """Reads an npz file's directory and headers (not its images) and checks them.
+    """Reads an npz file's directory and headers, or an npy file's, not the images; checks them.
 
     Raises UserError if it is no archive of the official form (read_headers), or neither its own
     `factor_sizes` nor the official sizes explain its number of images. With `any_count` a file
@@ -155,8 +157,9 @@ def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
 def verify(dataset: Dataset, progress: bool = True) -> str:
     """Reads the file once from end to end and returns its md5 (the features' cache key).
 
-    The same pass compares a stored array's CRC-32 (a compressed one's is while it is decompressed)
-    and raises UserError, so that a damaged download is refused before hours of work rest on it.
+    The same pass compares a stored array's CRC-32 (a compressed one's is compared while it is
+    decompressed, an npy file has none) and raises UserError, so that a damaged download is refused
+    before hours of work rest on it.
     """
     md5 = hashlib.md5(usedforsecurity=False)
     position = crc = 0

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg
 
+from submission.data.factors import IMAGE_SHAPE
 from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
 from submission.runtime.kinds import Count, Text
@@ -20,7 +21,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def l2_normalize(x: Tensor) -> Tensor:
     """(N, D) -> (N, D), each row divided by its L2 norm; an all-zero row stays zero."""
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / torch.where(norm > 0, norm, torch.ones_like(norm))
+    # Not ones_like, which would bake the device into the exported file when it is traced.
+    return x / norm.masked_fill(norm == 0, 1.0)
 
 
 class Aggregation(nn.Module):
@@ -83,7 +85,7 @@ class Extractor(nn.Module):
             needed = "64 to 95" if learned else "at least 160"
             what = f"Extractor.resolution is {resolution}, it must be {needed}"
             raise UserError(f"{what} for the aggregation {aggregation!r}")
-        self.resolution = resolution
+        self.resolution, self.resized = resolution, resolution != IMAGE_SHAPE[0]
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         # The convolutional part alone: vgg19_bn() would first make half a gigabyte of classifier.
@@ -91,7 +93,7 @@ class Extractor(nn.Module):
         self.aggregation: nn.Module = Aggregation() if learned else RMAC()
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.resolution != images.shape[-1]:
+        if self.resized:
             size = [self.resolution, self.resolution]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         return self.aggregation(self.features((images - self.mean) / self.std))

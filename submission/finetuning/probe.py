@@ -100,7 +100,9 @@ def probe_dataset(dataset: Dataset, count: int, reader: Reader) -> Probe:
     return Probe(what, true, read, dataset.name == "mpi3d_real_complex", note)
 
 
-def read_factors(weights: Path, heads: Path, device: torch.device, images: Images) -> Numbers:
+def read_factors(
+    weights: Path, heads: Path, device: torch.device, images: Images, batch_size: int = BATCH_SIZE
+) -> Numbers:
     """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
     extractor = load_extractor(weights, Extractor(aggregation="learned", resolution=64))
     extractor.to(device).to(memory_format=torch.channels_last)
@@ -108,8 +110,8 @@ def read_factors(weights: Path, heads: Path, device: torch.device, images: Image
     read = []
     bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)
     with bar, torch.inference_mode():
-        for begin in range(0, len(images), BATCH_SIZE):
-            batch = to_float(images[begin : begin + BATCH_SIZE], device)
+        for begin in range(0, len(images), batch_size):
+            batch = to_float(images[begin : begin + batch_size], device)
             vectors = extractor(batch.contiguous(memory_format=torch.channels_last))
             best = [(vectors @ weight.T + bias).argmax(dim=1) for weight, bias in layers]
             read.append(torch.stack(best, dim=1).cpu().numpy())

@@ -72,13 +72,12 @@ def draw_confusion(
 ) -> None:
     """A PNG: for each factor the share of each true value (row) that was read as each value, under
     `what` the images are, so that a stand-in's is not taken for MPI3D's."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen is needed, nor is one there on a server
-    import matplotlib.pyplot as plt
+    # Imported here: a training that draws nothing does without.
+    from matplotlib.figure import Figure
 
     shown = readable(complex_objects)
-    figure, panels = plt.subplots(1, len(shown), figsize=(2.4 * len(shown), 2.8), squeeze=False)
+    figure = Figure(figsize=(2.4 * len(shown), 2.8))
+    panels = figure.subplots(1, len(shown), squeeze=False)
     for panel, i in zip(panels[0], shown, strict=True):
         counts = np.zeros((FACTOR_SIZES[i], FACTOR_SIZES[i]))
         np.add.at(counts, (true[:, i], read[:, i]), 1)
@@ -94,4 +93,3 @@ def draw_confusion(
     figure.tight_layout()
     with replacing(path) as file:
         figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)

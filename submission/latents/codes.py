@@ -46,29 +46,40 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
     return codes
 
 
+class BadAnswer(UserError):
+    """What an exported model answers cannot be codes; `kind` is "wrong shape" or "NaN"."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 def call_model(
     module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
 ) -> np.ndarray:
     """An exported model's codes of float images (N, 3, 64, 64): float32 (N, C) on the CPU. Raises
-    UserError if it does not take them, or answers something else or values that are not finite."""
+    BadAnswer if it does not take them, or answers something else or values that are not finite."""
+    kind = "wrong shape"
     try:
         with torch.inference_mode():
             codes = module(images)
-    except RuntimeError as error:
+    except (RuntimeError, torch.jit.Error) as error:  # the latter is what a model itself raises
         what = f"{name} does not take images {tuple(images.shape)}"
-        raise UserError(f"{what}: export it again") from error
-    if not isinstance(codes, Tensor) or codes.layout != torch.strided or codes.is_meta:
+        raise BadAnswer(kind, f"{what}: export it again") from error
+    if not isinstance(codes, Tensor):
         what = type(codes).__name__
+    elif codes.layout != torch.strided or codes.is_meta or codes.is_quantized:
+        what = "a Tensor that is no plain array (sparse, quantized or without values)"
     elif codes.ndim != 2 or len(codes) != len(images) or codes.shape[1] == 0:
         what = str(tuple(codes.shape))
     elif not codes.is_floating_point():
         what = str(codes.dtype)
     elif not bool(torch.isfinite(codes := codes.float()).all()):
-        what = "NaN or infinity"
+        kind, what = "NaN", "NaN or infinity"
     else:
         return np.asarray(codes.detach().cpu().numpy())
     must = f"it must be finite numbers ({len(images)}, C): train or export it again"
-    raise UserError(f"{name} answers {what} on {len(images)} images, {must}")
+    raise BadAnswer(kind, f"{name} answers {what} on {len(images)} images, {must}")
 
 
 def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:

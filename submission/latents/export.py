@@ -16,9 +16,8 @@ from submission.runtime.errors import UserError
 from submission.runtime.files import replacing
 
 
-class Representation(nn.Module):
-    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means. Normalisation is
-    inside, dropout and batch statistics are off, no device is baked in."""
+class Network(nn.Module):
+    """Extractor and means, images -> latent means, as they are traced."""
 
     def __init__(self, extractor: Extractor, means: nn.Module) -> None:
         super().__init__()
@@ -26,6 +25,35 @@ class Representation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         means: Tensor = self.means(self.extractor(images))
+        return means
+
+
+class Representation(nn.Module):
+    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means; any other images
+    are answered with an error. Normalisation is inside, dropout and batch statistics are off, no
+    device and no batch size is baked in.
+
+    Scripting writes the source of every function it meets into the file, and of torch's own
+    functions old versions cannot read today's. So what computes is traced, which leaves the
+    operators alone, and only this class, which needs an `if`, is scripted: with operators that
+    torch 1.13 has. Frozen it is not: that would make constants of the weights, which `.to(device)`
+    leaves where they are.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dim() != 4 or images.size(1) != 3 or images.size(2) != 64 or images.size(3) != 64:
+            raise ValueError(f"images have shape {images.size()}, not (N, 3, 64, 64)")
+        if not images.is_floating_point():
+            raise ValueError("images are whole numbers, not floats in 0..1: divide by 255")
+        if images.size(0) > 0:
+            low, high = float(images.min()), float(images.max())
+            if not (low >= -0.001 and high <= 1.001):  # not so of NaN either; rounding is spared
+                raise ValueError(f"images lie between {low} and {high}, not in 0..1")
+        means: Tensor = self.network(images)
         return means
 
 
@@ -39,14 +67,16 @@ def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Pat
     Raises UserError if the file's output is not finite, of the wrong shape, or not what the
     networks in memory say, or if the disk is full.
     """
-    module = Representation(extractor, means).to("cpu").eval()
+    network = Network(extractor, means).to("cpu").eval()
+    batch = to_float(images, torch.device("cpu"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _torchscript():
-        script = torch.jit.script(module)
+    with _torchscript(), torch.no_grad():
+        traced = torch.jit.trace(network, batch[:2], check_trace=False)
+        script = torch.jit.script(Representation(traced))
     with replacing(path) as file:
         written = Path(file.name)
         _save(script, written)
-        _compare(load(written), module, to_float(images, torch.device("cpu")))
+        _compare(load(written), network, batch)
 
 
 @torch.inference_mode()

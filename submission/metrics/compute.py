@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from submission.metrics.dci import compute_dci
 from submission.metrics.grids import RepresentationFunction, identity
 from submission.metrics.library import factor_vae, irs, mig, sap
-from submission.metrics.settings import METRICS, OFFICIAL, REPORTED, Result, bound_settings
+from submission.metrics.settings import METRICS, OFFICIAL, REPORTED, TITLES, Result, bound_settings
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
 
@@ -40,13 +40,14 @@ def score(
 
     Returns:
         Under each metric's name every number the library returns; `headline`, the reported number
-        of each metric; `seconds` of each; `settings`, as bound; `counts`, "official" where these
-        are the server's settings and "quick" otherwise. The library's `num_active_dims` is not
-        what its name says: it is the number of all latents (FactorVAE), the sum of all codes (IRS).
+        of each metric; `not_scored`, the reason for each that gives NaN or a number out of its
+        range; `seconds` of each; `settings`, as bound; `counts`, "official" where these are the
+        server's settings and "quick" otherwise. The library's `num_active_dims` is not what its
+        name says: it is the number of all latents (FactorVAE), the sum of all codes (IRS).
 
-    Raises UserError for fewer than one worker, and a metric that gives NaN or a number out of its
-    range. IRS does on latents constant at another value than zero: the rounding of their float32
+    IRS gives none on latents constant at another value than zero: the rounding of their float32
     mean can leave them a variance, so that the library divides by their largest deviation, about 0.
+    Raises UserError for fewer than one worker, and if no metric gives a score.
     """
     workers = joblib.cpu_count() if workers is None else workers
     if workers < 1:
@@ -55,7 +56,8 @@ def score(
     stock |= {"irs": irs.compute_irs, "mig": mig.compute_mig}
     settings = bound_settings()
     counts = "official" if settings == OFFICIAL else "quick"
-    result: Result = {"headline": {}, "seconds": {}, "settings": settings, "counts": counts}
+    result: Result = {"headline": {}, "not_scored": {}, "seconds": {}}
+    result |= {"settings": settings, "counts": counts}
     # DCI last: it takes nearly all of the time, and other metrics' errors should come first.
     order = sorted(metrics, key=lambda metric: metric == "dci")
     for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
@@ -70,14 +72,18 @@ def score(
             else:
                 values = stock[metric](data, representation_function, random_state)
         result["seconds"][metric] = time.perf_counter() - start
-        result[metric] = {name: float(value) for name, value in values.items()}
-        reported = result[metric][REPORTED[metric]]
+        numbers = {name: float(value) for name, value in values.items()}
+        reported = numbers[REPORTED[metric]]
         # No metric can leave [-1, 1]; a comparison with NaN is False.
-        if not (-1 <= reported <= 1 and all(map(math.isfinite, result[metric].values()))):
-            raise UserError(
-                f"The metric {metric} gives {result[metric]} on this representation, which is no "
-                "score: check it for latents of extreme size and for latents constant at another "
-                "value than zero, whose rounding error IRS divides by (export those as zero)."
+        if -1 <= reported <= 1 and all(map(math.isfinite, numbers.values())):
+            result[metric], result["headline"][metric] = numbers, reported
+        else:
+            result["not_scored"][metric] = (
+                f"it gives {reported:.3g} on this representation, which is no score: check it for "
+                "latents of extreme size and for latents constant at another value than zero, "
+                "whose rounding error IRS divides by (export those as zero)"
             )
-        result["headline"][metric] = reported
+    if not result["headline"] and result["not_scored"]:
+        metric, reason = next(iter(result["not_scored"].items()))
+        raise UserError(f"{TITLES[metric]} cannot be scored: {reason}.")
     return result

@@ -52,13 +52,15 @@ def format_table(result: Result, context: Context) -> str:
 
 
 def _rows(result: Result, context: Context) -> list[list[str]]:
-    """Two lines of head, one for each metric, and the sum if all five are there."""
+    """Two lines of head, one for each metric that was asked for, and the sum if all five were."""
     ideal = context.ideal["headline"] if context.ideal else {}
     columns = [result["headline"], ideal, PAPER[context.paper]]
-    shown = [metric for metric in METRICS if metric in result["headline"]]
+    asked = result["headline"].keys() | result.get("not_scored", {}).keys()
+    shown = [metric for metric in METRICS if metric in asked]
     rows = [[TITLES[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
     if len(shown) == len(METRICS):
-        rows.append(["sum", *(f"{sum(c[m] for m in METRICS):.3f}" if c else "-" for c in columns)])
+        sums = (f"{sum(c.values()):.3f}" if c.keys() == set(METRICS) else "-" for c in columns)
+        rows.append(["sum", *sums])
     this_run = "stand-in, NOT MPI3D" if context.stand_in else context.data
     paper_set = PAPER_GRID[context.paper].rpartition(" of ")[0]
     above = ["metric", "this run", "ideal code", "paper"]
@@ -66,7 +68,7 @@ def _rows(result: Result, context: Context) -> list[list[str]]:
 
 
 def _caption(result: Result, context: Context) -> list[str]:
-    """What was measured, under which settings, and whether the paper's column compares."""
+    """What is missing, what was measured, under which settings, whether the paper's compares."""
     grid = " x ".join(map(str, context.factor_sizes))
     settings = "QUICK, not the official counts; comparable with no other numbers."
     if result["counts"] == "official":
@@ -74,7 +76,9 @@ def _caption(result: Result, context: Context) -> list[str]:
     comparable = "a different data set from this run's, given for orientation only."
     if not context.stand_in and context.domain == context.paper:
         comparable = "compare only where this run covers the same images under official settings."
+    not_scored = result.get("not_scored", {}).items()
     return [
+        *(f"{TITLES[metric]} is not scored: {reason}." for metric, reason in not_scored),
         f"Measured on: {context.data}{'; NOT MPI3D' if context.stand_in else ''} "
         f"({context.num_images:,} images, grid {grid}).",
         f"Metric settings: {settings}",

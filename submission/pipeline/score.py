@@ -4,9 +4,11 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 from pathlib import Path
 
 from submission.data.dataset import Dataset, verify
+from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
 from submission.latents.export import load
 from submission.metrics.compute import score
@@ -19,23 +21,34 @@ from submission.metrics.grids import (
     torchscript_function,
 )
 from submission.metrics.results import Context, write_scores
-from submission.metrics.settings import Result, ScoreOptions, bound_settings, load_settings
+from submission.metrics.settings import TITLES, Result, ScoreOptions, bound_settings, load_settings
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.files import kept_if_possible, sha256, write_text
 from submission.runtime.usage import Stages
 
+log = logging.getLogger(__name__)
+
 
 def score_run(
-    dataset: Dataset, folder: Path, options: ScoreOptions, stages: Stages, model: Path | None = None
+    dataset: Dataset,
+    folder: Path,
+    options: ScoreOptions,
+    stages: Stages,
+    model: Path | None = None,
+    looked_at: bool = False,
 ) -> None:
     """Writes scores.json, scores.txt and scores.png into the run's folder. `model` is an exported
-    one other than the run's. Raises UserError if there is none, or its codes cannot be scored."""
+    one other than the run's. A metric that its codes do not suit is marked, with the reason. With
+    `looked_at` the training has been suspicious of the data already. Raises UserError if there is
+    no model, or no metric can be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
     load_settings(quick=options.quick)
     data_md5 = verify(dataset)
+    if not looked_at:
+        look_at(dataset, data_md5, pick_device(options.device))
     if options.stock:
         with stages.stage("scoring (stock route)"):
             images = GridImages(dataset.array(), sizes)
@@ -45,6 +58,8 @@ def score_run(
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
             result = score(GridRepresentations(codes, sizes), metrics=metrics)
+    for metric, reason in result["not_scored"].items():
+        log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
         ideal = _ideal(sizes, metrics)
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")

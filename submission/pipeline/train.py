@@ -14,9 +14,10 @@ from typing import Any
 
 import gin
 
-from submission.data.dataset import Dataset, md5_warning, verify
+from submission.data.dataset import Dataset, verify
 from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
+from submission.finetuning.suspicion import look_at
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
 from submission.latents.groups import train_groups
@@ -119,8 +120,7 @@ def train(
     with stages.stage("checking the data"):
         md5 = verify(dataset, sys.stderr.isatty())
         images = dataset.first(32)  # for the export, hours later: the file may be gone by then
-    if warning := md5_warning(dataset, md5):
-        log.warning(warning)
+        look_at(dataset, md5, device, planned.batch_size)
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
     key = extraction.cache_key(md5, weights, extractor)
@@ -151,7 +151,8 @@ def train(
     with stages.stage("export"):
         export(extractor, means, images, model)
     _replace_description(folder, seeds, seed)
-    if not options.for_grading:
+    # A GPU's features are bfloat16's: there the exported file gives its codes itself, when asked.
+    if not options.for_grading and device.type == "cpu":
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))

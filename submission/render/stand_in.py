@@ -54,7 +54,7 @@ def write_stand_in(
     UserError: an unknown domain, a bad `axis_steps` or `seed`, a folder that cannot be written, too
     little room, another run that is writing the file, or a file in the way that is no stand-in.
     """
-    factor_sizes(domain), axis_indices(axis_steps)  # raise the first two
+    sizes, axis = factor_sizes(domain, axis_steps), axis_indices(axis_steps)
     if not 0 <= seed < 2**32:
         raise UserError(f"Seed {seed} is out of range: choose one of 0 to {2**32 - 1}.")
     name = DATASET_NAMES[domain]
@@ -63,17 +63,23 @@ def write_stand_in(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            _write_archive(path, domain, axis_steps, seed, threads)
+            _write_archive(path, domain, seed, sizes, axis, threads)
     except OSError as error:
         what = f"Cannot write the stand-in {path} ({error.strerror or error})"
         raise UserError(f"{what}: choose a folder with --out that can be written.") from error
     return path
 
 
-def _write_archive(path: Path, domain: str, steps: int, seed: int, threads: int | None) -> None:
-    sizes, axis = factor_sizes(domain, steps), axis_indices(steps)
+def _write_archive(
+    path: Path,
+    domain: str,
+    seed: int,
+    sizes: tuple[int, ...],
+    axis: npt.NDArray[np.int64],
+    threads: int | None,
+) -> None:
     images = int(np.prod(sizes))
-    numbers = {"seed": seed, "axis_steps": steps, "factor_sizes": sizes}
+    numbers = {"seed": seed, "axis_steps": len(axis), "factor_sizes": sizes}
     with replacing(path) as file:
         # Only now: what a killed run left has been emptied.
         _require_room(path.parent, images * SIZE * SIZE * 3)

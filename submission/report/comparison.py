@@ -60,6 +60,16 @@ def _interval(new: Sequence[float], old: Sequence[float]) -> tuple[float, float]
     return float(ends.low), float(ends.high)
 
 
+def not_scored(runs: Sequence[Run]) -> list[str]:
+    """Which scores runs lack, though they were asked for, and why."""
+    found = [(run.name, run.scores["scores"].get("not_scored", {})) for run in runs]
+    return [
+        f"{name}: {TITLES[metric]} is not scored: {reason}"
+        for name, reasons in found
+        for metric, reason in reasons.items()
+    ]
+
+
 def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
     """Why the runs' scores cannot be compared, or not be averaged."""
     runs = [*these, *baselines]

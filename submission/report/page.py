@@ -100,6 +100,7 @@ def page(
         stand_in=dataset.stand_in is not None,
         scores=comparison.score_rows(these, baselines),
         left_out=left_out,
+        not_scored=comparison.not_scored([*these, *baselines]),
         obstacles=comparison.obstacles(these, baselines),
         changes=comparison.changes(these, baselines) if baselines else [],
         unknown=[one.name for one in (*these, *baselines) if not one.config],

@@ -15,10 +15,11 @@ import torch
 
 from submission.data.dataset import Dataset, verify
 from submission.features.extraction import to_float
-from submission.latents.codes import codes_of
+from submission.finetuning.suspicion import look_at
+from submission.latents.codes import BadAnswer, call_model, codes_of
 from submission.latents.export import load
 from submission.metrics.grids import check_grid
-from submission.metrics.settings import ScoreOptions
+from submission.metrics.settings import TITLES, ScoreOptions
 from submission.pipeline.score import score_run
 from submission.runtime import paths, signals
 from submission.runtime.device import pick_device
@@ -62,6 +63,7 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
         remedy = "(a fresh clone on this machine, without the image and without its isolation)"
         raise UserError(f"no Docker engine answers here: start one, or add --no-container {remedy}")
     data_md5 = verify(dataset)
+    look_at(dataset, data_md5, pick_device(options.device))
     now = datetime.now(UTC)
     folder = paths.home().resolve() / "evaluations" / f"{options.name}-{now:%Y%m%dT%H%M%S}"
     folder.mkdir(parents=True)
@@ -76,8 +78,8 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
     with open(row["log"], "wb") as log, signals.cleared_away(lost):
         evaluation = Evaluation(options, dataset, data_md5, folder, log)
         try:
-            row["scores"] = _scores(evaluation, commit, stages)
-            row |= {"status": "ok", "reason": ""}
+            row["scores"], row["reason"] = _scores(evaluation, commit, stages)
+            row["status"] = "ok"
         except Failure as failure:
             row |= {"status": failure.kind, "reason": failure.reason}
             log.write(f"\n{failure.kind}: {failure.reason}\n".encode())
@@ -88,8 +90,8 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
     return row
 
 
-def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, float]:
-    """Clone, build, run and score; the reported number of each metric."""
+def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> tuple[dict[str, float], str]:
+    """Clone, build, run and score: the reported number of each metric, and why one has none."""
     options, dataset = evaluation.options, evaluation.dataset
     evaluation.output.mkdir()
     evaluation.output.chmod(0o777)  # the image's user is another than this one
@@ -113,10 +115,12 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> dict[str, fl
         raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
     try:
         scoring = ScoreOptions(quick=options.quick, device=options.device)
-        score_run(dataset, evaluation.folder, scoring, stages, model)
+        score_run(dataset, evaluation.folder, scoring, stages, model, looked_at=True)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
-    return dict(json.loads((evaluation.folder / "scores.json").read_text())["scores"]["headline"])
+    scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]
+    reasons = [f"{TITLES[metric]}: {why}" for metric, why in scores["not_scored"].items()]
+    return dict(scores["headline"]), "; ".join(reasons)
 
 
 def tagged_commit(repository: str, tag: str) -> str:
@@ -154,22 +158,9 @@ def check_model(model: Path, dataset: Dataset, device: torch.device) -> None:
         what = "its pytorch_model.pt is no TorchScript file"
         reason = f"{what} (a pickled module, which could run any code, is not loaded)"
         raise Failure("no TorchScript", reason) from error
-    images = to_float(next(dataset.batches(max(BATCH_SIZES))), device)
-    for batch in (images[:size] for size in BATCH_SIZES):
+    images = to_float(dataset.first(max(BATCH_SIZES)), device)
+    for size in BATCH_SIZES:
         try:
-            with torch.inference_mode():
-                codes = module(batch)
-        except RuntimeError as error:
-            reason = f"the model does not take images {tuple(batch.shape)}: see the log"
-            raise Failure("wrong shape", reason) from error
-        if not isinstance(codes, torch.Tensor) or codes.ndim != 2 or len(codes) != len(batch):
-            answer = tuple(codes.shape) if isinstance(codes, torch.Tensor) else type(codes).__name__
-            reason = f"on {len(batch)} images the model answers {answer}, not ({len(batch)}, C)"
-            raise Failure("wrong shape", reason)
-        try:
-            finite = bool(torch.isfinite(codes).all())
-        except RuntimeError as error:
-            what = "a tensor that is no plain array (sparse, quantized, or without values)"
-            raise Failure("wrong shape", f"the model answers {what}") from error
-        if not finite:
-            raise Failure("NaN", "the model answers NaN or infinity")
+            call_model(module, images[:size], "the model")
+        except BadAnswer as error:
+            raise Failure(error.kind, str(error)) from error

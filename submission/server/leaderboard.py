@@ -1,6 +1,7 @@
 """The local leaderboard: one row per evaluated tag, failures included, in one JSON file."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,17 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
     entries = [(row["tag"], row["commit"][:10], row["scores"]) for row in ranked]
     if paper := _paper(data):
         entries.append(("paper, arXiv 2002.12356", "", paper))
-    ranks = {
-        m: [1 + sum(other[m] > scores[m] for *_, other in entries) for *_, scores in entries]
-        for m in METRICS
-    }
+    # Without a score, as IRS has none on some codes, a tag comes last in that metric.
+    columns = {m: [scores.get(m, -math.inf) for *_, scores in entries] for m in METRICS}
+    ranks = {m: [1 + sum(other > own for other in c) for own in c] for m, c in columns.items()}
     means = [sum(ranks[m][i] for m in METRICS) / len(METRICS) for i in range(len(entries))]
     lines = [["tag", "commit", *(TITLES[m] for m in METRICS), "mean rank"]]
     for i in sorted(range(len(entries)), key=means.__getitem__):
         tag, commit, scores = entries[i]
-        cells = [f"{scores[m]:.3f} ({ranks[m][i]})" for m in METRICS]
+        shown = {m: f"{scores[m]:.3f}" if m in scores else "-" for m in METRICS}
+        cells = [f"{shown[m]} ({ranks[m][i]})" for m in METRICS]
         lines.append([tag, commit, *cells, f"{means[i]:.2f}"])
+    partly = [row for row in ranked if row.get("reason")]
     failed = [row for row in here if row["status"] != "ok"]
     kind = "a rendered STAND-IN for " if data["stand_in"] else ""
     grid = " x ".join(map(str, data["factor_sizes"]))
@@ -74,8 +76,9 @@ def table(rows: list[Row], data: dict[str, Any]) -> str:
         text.append("Metric settings: QUICK; comparable with no other numbers.")
     text.append("Score (rank) per metric; the mean of the ranks decides.")
     text += ["", *aligned(lines, left=2)] if entries else ["", "No submission has been scored yet."]
-    text += ["", "Failed:"] if failed else []
-    text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in failed]
+    for title, some in (("Scored in part:", partly), ("Failed:", failed)):
+        text += ["", title] if some else []
+        text += [f"  {row['tag']} {row['commit'][:10]}: {row['reason']}" for row in some]
     return "\n".join(text) + "\n"
 
 

@@ -40,6 +40,9 @@ def write_report(
     text = [f"Measured on: {dataset.description}.", f"Metric settings: {settings}."]
     text.append("Mean +- standard deviation over the seeds that are scored (n-1 in its divisor).")
     text += [f"{name} failed: {reason}" for name, reason in failed.items()]
+    for name, found in scores.items():
+        for metric, reason in (found["scores"].get("not_scored", {}) if found else {}).items():
+            text.append(f"{name}: {TITLES[metric]} is not scored: {reason}")
     wrapped = [part for line in text for part in textwrap.wrap(line, 100, subsequent_indent="  ")]
     write_text(out / "sweep.txt", "\n".join([*_table(jobs, scores), "", *wrapped]) + "\n")
 

@@ -239,6 +239,7 @@ def directory(name: str) -> Make:
 
 
 BROKEN = ("is truncated or corrupt", "download (or render) it again")
+NO_ARCHIVE = ("is neither an npz nor an npy file", "download (or render) it again")
 GOOD_DATA = npz(THEIRS)
 CHECKPOINT = "out/trial/checkpoint.pt"
 NESTED = "(" * 300 + ")" * 300
@@ -286,17 +287,17 @@ DAMAGED = ("is damaged", "delete it to start again")
 AGAIN = "export it again"
 
 ROWS = [
-    data_row("a web page", BROKEN, raw(THEIRS, HTML), process=True),
-    data_row("a git-lfs pointer", BROKEN, raw(THEIRS, POINTER)),
+    data_row("a web page", NO_ARCHIVE, raw(THEIRS, HTML), process=True),
+    data_row("a git-lfs pointer", ("git lfs pull",), raw(THEIRS, POINTER)),
     data_row("empty", BROKEN, raw(THEIRS, b"")),
-    data_row("an npy by another name", BROKEN, raw(THEIRS, npy(IMAGES))),
+    data_row("an npy by another name", ("holds 4 images",), raw(THEIRS, npy(IMAGES))),
     data_row("cut in its directory", BROKEN, changed(GOOD_DATA, THEIRS, cut(30))),
     data_row("cut in its images", BROKEN, changed(GOOD_DATA, THEIRS, cut(30_000))),
     data_row("one bit", BROKEN, changed(GOOD_DATA, THEIRS, flip(20_000))),
-    data_row("encrypted", BROKEN, changed(GOOD_DATA, THEIRS, encrypted)),
+    data_row("encrypted", ("encrypted", "numpy.savez"), changed(GOOD_DATA, THEIRS, encrypted)),
     data_row("zip64 without sizes", BROKEN, changed(GOOD_DATA, THEIRS, zip64_without_sizes)),
     data_row("pickled", ("object", "must be uint8"), npz(THEIRS, images=np.array([{}, {}]))),
-    data_row("a pickle", BROKEN, evil(THEIRS)),
+    data_row("a pickle", NO_ARCHIVE, evil(THEIRS)),
     data_row("Fortran order", ("C order",), npz(THEIRS, images=np.asfortranarray(IMAGES))),
     data_row("floats", ("float32", "uint8 (0..255)"), npz(THEIRS, images=IMAGES / np.float32(9))),
     data_row("32 pixels", ("(4, 32, 64, 3)", "64, 64, 3"), npz(THEIRS, images=IMAGES[:, :32])),
@@ -478,6 +479,10 @@ ROWS = [
         "a sparse answer", ("Tensor", AGAIN), model("return images[:, 0, 0, :2].to_sparse()")
     ),
     model_row("of other images", ("does not take images",), model("return images.view(-1, 99)")),
+    model_row(
+        "that refuses images itself", ("does not take images",),
+        model("assert images.shape[1] == 4, 'four channels'; return images[:, :2, 0, 0]"),
+    ),
     model_row(
         "as many latents as there are images", ("64", "1 latents", AGAIN),
         model("return images.flatten(1)[:, :images.shape[0]]"),

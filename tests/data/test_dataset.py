@@ -1,5 +1,6 @@
 """Data files written by numpy's own writers, and damaged ones."""
 
+import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,21 @@ def flip_byte(path: Path, offset: int) -> None:
     path.write_bytes(raw)
 
 
+def save_npy(path: Path, images: np.ndarray, end: int | None = None) -> None:
+    with open(path, "wb") as file:
+        np.save(file, images)
+    path.write_bytes(path.read_bytes()[:end])
+
+
+def of_method(path: Path, images: np.ndarray, method: int) -> None:
+    """An archive that says of its member that another program's method has compressed it."""
+    np.savez(path, images=images)
+    raw = bytearray(path.read_bytes())
+    for place in (8, raw.rindex(b"PK\x01\x02") + 10):  # the member's header, the directory's
+        raw[place : place + 2] = method.to_bytes(2, "little")
+    path.write_bytes(raw)
+
+
 BAD: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
     "no images": (lambda p, x: np.savez(p, pictures=x), "no array 'images'"),
     "float": (lambda p, x: np.savez(p, images=x[:2].astype("f4")), "must be uint8"),
@@ -111,8 +127,15 @@ BAD: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
     "six sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[48, 1, 1, 1, 1, 1]), "seven"),
     "negative": (lambda p, x: np.savez(p, images=x, factor_sizes=[-48, -1] + [1] * 5), "seven"),
     "float sizes": (lambda p, x: np.savez(p, images=x, factor_sizes=[4.5] * 7), "seven"),
-    "text": (lambda p, x: p.write_text("not an archive"), "truncated or corrupt"),
+    "text": (lambda p, x: p.write_text("not an archive"), "neither an npz nor an npy file"),
+    "gzip": (lambda p, x: p.write_bytes(gzip.compress(b"x")), "neither an npz nor an npy file"),
     "nothing": (lambda p, x: p.write_bytes(b""), "truncated or corrupt"),
+    "positional": (lambda p, x: np.savez(p, x), r"'arr_0.npy'.*numpy.savez.FILE, images="),
+    "npy": (lambda p, x: save_npy(p, x), "holds 48 images"),
+    "floats in an npy": (lambda p, x: save_npy(p, x / 255), "must be uint8"),
+    "npy cut short": (lambda p, x: save_npy(p, x, -1), "truncated or corrupt"),
+    "deflate64": (lambda p, x: of_method(p, x, 9), "zip that Python cannot read.*numpy.savez"),
+    "Zstandard": (lambda p, x: of_method(p, x, 93), "zip that Python cannot read.*numpy.savez"),
 }
 
 
@@ -140,6 +163,16 @@ def test_a_truncated_file_is_refused(
     path.write_bytes(raw[: int(len(raw) * keep)])
     with pytest.raises(UserError, match="truncated or corrupt"):
         open_file(path, "mpi3d_toy")
+
+
+def test_a_bare_array_is_read(tmp_path: Path, images: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", images)
+    dataset = open_file(tmp_path / "x.npy", "mine", any_count=True)
+    assert (dataset.num_images, dataset.factor_sizes, dataset.stand_in) == (COUNT, (), None)
+    np.testing.assert_array_equal(np.concatenate(list(dataset.batches(10, 7))), images[7:])
+    np.testing.assert_array_equal(dataset.array(), images)
+    raw = (tmp_path / "x.npy").read_bytes()
+    assert verify(dataset, progress=False) == hashlib.md5(raw).hexdigest()
 
 
 def test_a_damaged_image_is_noticed(tmp_path: Path, images: np.ndarray) -> None:

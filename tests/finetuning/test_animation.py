@@ -89,7 +89,13 @@ def test_labels_are_found_through_wrong_readings(
     # By hand: of panel 2's values (small, large) the share that was read right, averaged.
     r, t = read[:, 2, 2], true[:, 2, 2]
     expected = ((r[t == 0] == 0).mean() + (r[t == 1] == 1).mean()) / 2
-    assert on_own_panel(read, found, False)["object_size"]["mean_over_values"] == expected
+    own = on_own_panel(read, found, False)
+    assert own["object_size"]["mean_over_values"] == expected
+    # Tilt is column 5 and pan column 6, whichever of the last two panels moves it.
+    for name, factor in (("tilt", 5), ("pan", 6)):
+        panel = moves.index(factor)
+        steps = np.abs(read[:, panel, factor] - true[:, panel, factor])
+        assert own[name]["error"] == steps.mean()
 
 
 def test_the_real_animations_take_the_values_in_their_own_order() -> None:
@@ -121,10 +127,15 @@ def test_an_animation_with_fewer_pixels_above_is_read(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moves", [(0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 4, 6, 5)])
 def test_a_gif_of_renders_is_read(
-    library: dict[str, Callable[..., Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: dict[str, Callable[..., Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    moves: tuple[int, ...],
 ) -> None:
-    true = factors_of(library)
+    """The last two panels move tilt and pan, or, as in some published ones, pan and tilt."""
+    true = factors_of(library, moves)
     images = render_images("real", true.reshape(-1, 7)).reshape(20, PANELS, 64, 64, 3)
     path = tmp_path / "animation.gif"
     write_gif(library, images, path)
@@ -139,6 +150,11 @@ def test_a_gif_of_renders_is_read(
     printed = capsys.readouterr().out
     assert "tilt 30, pan 7: look whether that is so" in " ".join(printed.split())
     own = printed[printed.index("on the panel that moves") :]
+    errors = {
+        line.split()[0]: float(line.split()[1]) for line in own.splitlines() if "step" in line
+    }
+    assert errors.keys() == {"tilt", "pan"}
+    assert max(errors.values()) < 2, "of 40; about 13 if the panels were taken for each other"
     shares = dict(line.split() for line in own.splitlines() if line.endswith("%"))
     assert float(shares["object_color"].rstrip("%")) > 80
     assert float(shares["camera_height"].rstrip("%")) > 90

@@ -143,8 +143,17 @@ def test_constants_that_break_the_librarys_irs_are_reported(
     data = GridRepresentations(code, SMALL)
     stock = irs.compute_irs(data, identity, np.random.RandomState(0))["IRS"]
     assert math.isnan(stock) or stock < -1
-    with pytest.raises(UserError, match="metric irs gives"):
+    with pytest.raises(UserError, match="IRS cannot be scored: it gives"):
         score(data, metrics=("irs",))
+    result = score(data, metrics=NO_DCI)
+    assert result["headline"].keys() == {"factor_vae", "sap", "mig"}
+    assert "irs" not in result
+    assert result["not_scored"].keys() == {"irs"}
+    assert "constant at another value than zero" in result["not_scored"]["irs"]
+    # The constant costs the other metrics nothing: they are those of the code beside it.
+    code[:, latents:] = 0
+    beside = headline(code, metrics=("factor_vae", "sap", "mig"))
+    assert result["headline"] == pytest.approx(beside, abs=1e-6)
 
 
 def test_two_mixed_factors_score_lower(quick: None) -> None:

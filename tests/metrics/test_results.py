@@ -62,6 +62,16 @@ def test_a_part_of_the_metrics_gives_no_sum() -> None:
     assert "DCI" not in table
 
 
+def test_a_metric_without_a_score_is_marked_with_the_reason() -> None:
+    result = fake_result("official", factor_vae=0.5, dci=0.4, sap=0.3, mig=0.1)
+    table = format_table(result | {"not_scored": {"irs": "it gives nan"}}, STAND_IN)
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[3:9]}
+    assert rows["IRS"] == ["-", "0.900", "0.547"]
+    assert rows["MIG"] == ["0.100", "0.900", "0.297"]
+    assert rows["sum"] == ["-", "4.500", "2.868"], "four scores are no sum of five"
+    assert "IRS is not scored: it gives nan." in table
+
+
 def test_written_scores_read_back(tmp_path: Path) -> None:
     load_settings(quick=True)
     data = GridRepresentations(ideal_code(SMALL), SMALL)

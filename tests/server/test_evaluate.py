@@ -163,7 +163,7 @@ place model.pt
 FAILURES = {
     "nothing exported": ("true", None, "no model", "exported no submission-v1/representation"),
     "run fails": ("echo out of luck; exit 3", None, "run failed", "exit code 3"),
-    "wrong shape": ("place model.pt", Codes("shape"), "wrong shape", "(16, 64, 64), not (16, C)"),
+    "wrong shape": ("place model.pt", Codes("shape"), "wrong shape", "(16, 64, 64) on 16 images"),
     "NaN": ("place model.pt", Codes("nan"), "NaN", "NaN"),
     "sparse": ("place model.pt", Codes("sparse"), "wrong shape", "no plain array"),
     "NaN later on": ("place model.pt", Codes("late nan"), "bad codes", "over all images"),

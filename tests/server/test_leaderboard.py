@@ -46,6 +46,19 @@ def test_ranks_are_per_metric_and_averaged(tmp_path: Path) -> None:
     assert "arXiv" not in table(rows, rows[2]["data"])
 
 
+def test_a_tag_without_a_score_is_last_in_that_metric(tmp_path: Path) -> None:
+    board = tmp_path / "board.json"
+    part = row_of("part", [1.0, 1.0, 1.0, 0.0, 1.0]) | {"reason": "IRS: it gives nan"}
+    del part["scores"]["irs"]  # type: ignore[attr-defined]
+    append(board, part)
+    rows = append(board, row_of("whole", [0.9, 0.9, 0.9, 0.0, 0.9]))
+    shown = table(rows, rows[0]["data"])
+    line = next(line.split() for line in shown.splitlines() if line.startswith("part"))
+    assert line[8:10] == ["-", "(3)"], "behind the paper's and the other tag's"
+    assert line[-1] == "1.40"
+    assert f"Scored in part:\n  part {'part' * 2}pa: IRS: it gives nan" in shown
+
+
 def test_rows_added_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
     board = tmp_path / "board.json"
     script = """
