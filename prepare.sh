@@ -45,7 +45,7 @@ EOF
         PYTHON=python3
         return
     fi
-    if [ -n "${AICROWD_IS_GRADING:-}" ]; then
+    if [ -n "${AICROWD_IS_GRADING:-}${CROWDAI_IS_GRADING:-}" ]; then
         echo "error: the packages of requirements.lock are missing and the server has no network: install them when the image is built" >&2
         exit 2
     fi

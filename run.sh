@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On the evaluation server (AICROWD_IS_GRADING set): features, VAE, export.
+# On the evaluation server (AICROWD_IS_GRADING or CROWDAI_IS_GRADING set): features, VAE, export.
 # Anywhere else: the local dry run, down to the five scores. Options: ./run.sh --help
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # `sh run.sh`
 set -euo pipefail
