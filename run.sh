@@ -6,5 +6,6 @@ set -euo pipefail
 here="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 source "$here/prepare.sh"
 prepare requirements.lock
-export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-exec "$PYTHON" -P -m submission run "$@"
+# Not by PYTHONPATH, in which a path with a colon is two.
+start='import sys; sys.path.insert(0, sys.argv.pop(1)); from submission.__main__ import main; sys.exit(main())'
+exec "$PYTHON" -P -c "$start" "$here" run "$@"
