@@ -34,9 +34,10 @@ class Failure(Exception):
 class EvaluationOptions:
     """Which tag of which repository (a path or an address) is evaluated, and how.
 
-    `memory` ("8g", swap included) and `hours` limit the run, which is in a container or else in a
-    fresh clone on this machine. With `once` a commit that has a row already is left alone. `device`
-    and `quick` (lowered sample counts) are of the scoring.
+    `memory` ("8g", swap included) and `hours` limit the run, by default to what the server is
+    assumed to give; it is in a container or else in a fresh clone on this machine. With `once` a
+    commit that has a row already is left alone. `device` and `quick` (lowered sample counts) are
+    of the scoring.
     """
 
     tag: str
@@ -163,11 +164,16 @@ def _internal_network(name: str) -> Iterator[str]:
         _docker("network", "rm", name)
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without what it was told itself of data, output, grader and repository."""
+    dropped = ("AICROWD", "CROWDAI", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+
+
 def run_here(evaluation: Evaluation, stages: Stages) -> None:
     """As run_in_container, but in its clone, with packages through its own prepare.sh."""
     options = evaluation.options
-    dropped = ("AICROWD", "CROWDAI", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    kept = clean_environment()
     kept["SUBMISSION_HOME"] = str(evaluation.clone / "scratch")
     if (evaluation.clone / "prepare.sh").exists():
         with stages.stage("build"):

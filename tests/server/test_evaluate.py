@@ -409,8 +409,29 @@ def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path:
         capture_output=True,
         check=False,
     )
-    assert "? run.sh: there and executable" in listed.stdout, listed.stderr
+    assert "? run.sh: executable, and" in listed.stdout, listed.stderr
     assert listed.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_streams_are_silence(streams: str, data: Path, tmp_path: Path) -> None:
+    """The work is done; a mistake is told by the exit code, and by nothing in the other stream."""
+    command = f'exec "$@" {streams}'
+    python = ["sh", "-c", command, "sh", sys.executable, "-m", "submission"]
+    options: dict[str, Any] = {"cwd": PROJECT, "capture_output": True, "text": True}
+    for name, code in (("mpi3d_real", 0), ("mpi3d_toy", 2)):
+        folder = tmp_path / name
+        words = ["remote", str(folder), "--data", str(data), "--dataset", name]
+        done = subprocess.run([*python, *words], check=False, **options)
+        assert done.returncode == code, done
+        assert "Traceback" not in done.stderr
+        if code == 0:
+            hook = (folder / "hooks" / "post-receive").read_text()
+            assert hook.startswith("#!/bin/sh\n")
+        else:
+            assert done.stdout == ""
+            assert done.stderr.startswith("error: ") == (streams == ">&-")
 
 
 @pytest.mark.slow
