@@ -78,6 +78,7 @@ def check(repository: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     return result.returncode, {row["name"]: row for row in rows}, result.stderr
 
 
+@pytest.mark.slow  # it starts run.sh, which imports torch
 def test_a_good_submission_passes(repository: Path) -> None:
     code, rows, errors = check(repository, "--tag", TAG, "--hours", "100000")
     assert code == 0, (rows, errors)
