@@ -3,19 +3,30 @@
 # In order: the environment that an earlier call has made (in the project, or where that cannot be
 # written), a python3 that already has them (a container), or a new environment.
 
+# A stream that the caller has closed (`>&-`) is silence; left closed, printing would end the script.
+[ -e /dev/fd/0 ] || exec </dev/null
+[ -e /dev/fd/1 ] || exec >/dev/null
+[ -e /dev/fd/2 ] || exec 2>/dev/null
+
 prepare() {
-    local project lock home venv missing
+    local project lock home venv missing elsewhere
     project="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
+    elsewhere="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"
     # A checkout that belongs to somebody else, or is mounted read-only, gets its files elsewhere;
     # submission/runtime/paths.py follows the same rule.
     home="${SUBMISSION_HOME:-$project/scratch}"
+    if [ -L "$home" ] && [ ! -e "$home" ]; then
+        echo "error: $home is a link to $(readlink "$home"), which is not there: make that folder, or remove the link" >&2
+        exit 2
+    fi
     if [ -z "${SUBMISSION_HOME:-}" ] && ! { [ -w "$home" ] || { [ ! -e "$home" ] && [ -w "$project" ]; }; }; then
-        echo "$project/scratch cannot be written by this user: working files and results go to ${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)" >&2
-        home="${TMPDIR:-/tmp}/disentanglement-submission-$(id -u)"
+        echo "$project/scratch cannot be written by this user: working files and results go to $elsewhere" >&2
+        home="$elsewhere"
     fi
     export SUBMISSION_HOME="$home"
 
     for venv in "$home/venv" "$project/.venv"; do
+        venv="$(without_colon "$venv" "$elsewhere")"
         [ -x "$venv/bin/python" ] || continue
         missing=
         for lock in "$@"; do
@@ -28,6 +39,7 @@ prepare() {
     done
     # Somebody else's is left alone, whatever it has.
     [ -w "$project" ] && { [ ! -e "$venv" ] || [ -w "$venv" ]; } || venv="$home/venv"
+    venv="$(without_colon "$venv" "$elsewhere")"
     if command -v python3 >/dev/null && (cd "$project" && python3 - "$@") <<'EOF'; then
 import importlib.metadata, sys
 if sys.version_info[:2] != (3, 11):
@@ -45,7 +57,7 @@ EOF
         PYTHON=python3
         return
     fi
-    if [ -n "${AICROWD_IS_GRADING:-}" ]; then
+    if [ -n "${AICROWD_IS_GRADING:-}${CROWDAI_IS_GRADING:-}" ]; then
         echo "error: the packages of requirements.lock are missing and the server has no network: install them when the image is built" >&2
         exit 2
     fi
@@ -72,6 +84,12 @@ EOF
         echo "$lock: $(cksum <"$project/$lock")" >>"$venv/installed-locks"
     done
     PYTHON="$venv/bin/python"
+}
+
+# An environment's place, or another one: Python makes none in a path with a colon, which would be two
+# paths in PATH.
+without_colon() {
+    case "$1" in *:*) echo "$2/venv" ;; *) echo "$1" ;; esac
 }
 
 prepare_failed() {

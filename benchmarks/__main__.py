@@ -284,7 +284,7 @@ def _prepare(args: argparse.Namespace, dataset: Dataset, work: Path, trained: bo
 def _call(*command: str | Path) -> None:
     """One of this project's own commands, in a process of its own, its log on the terminal."""
     words = [sys.executable, "-m", "submission", *map(str, command)]
-    environment = {k: v for k, v in os.environ.items() if k != "AICROWD_IS_GRADING"}
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_IS_GRADING")}
     environment["PYTHONPATH"] = str(paths.PROJECT)
     done = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from submission.runtime.errors import UserError, first_line
@@ -37,6 +38,7 @@ _USERS_ERRORS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for a user's mistake, 130 for Ctrl-C, 141 for a shut pipe."""
+    _open_closed_streams()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's is none that this environment need have
     parser = argparse.ArgumentParser("python -m submission", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
@@ -60,9 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         importlib.import_module(f"submission.commands.{args.command}").run(args)
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:
-        # Whoever read has had enough (`| head`); nothing is left to be flushed at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # whoever read has had enough (`| head`)
+        _drop_output()
         return 141
     except UserError as error:
         text = first_line(error)
@@ -74,10 +75,35 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         text = "not enough memory: give the run more, or a smaller data set"
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(f"error: {text}", file=sys.stderr)
-    return 2
+        return _ended("\nstopped; the same command goes on from here", 130)
+    return _ended(f"error: {text}", 2)
+
+
+def _ended(said: str, code: int) -> int:
+    """Prints the reason, where it can be printed (stderr may be a full disk's file)."""
+    with suppress(OSError):
+        print(said, file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    return code
+
+
+def _drop_output() -> None:
+    """Nothing is left to be flushed at the exit, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _open_closed_streams() -> None:
+    """A stream that the caller has closed (`>&-`) is silence. Left closed, the next file that is
+    opened would get its number, and what other programs and libraries print."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the lowest number that is free, its own.
+            stream = open(os.devnull, mode)  # noqa: SIM115 - open as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

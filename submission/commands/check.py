@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--remote", help="where to; default: origin, if there is one")
     options.add_data(parser)
     add("--config", type=Path, default=Path("public.gin"), help="gin file")
-    add("--memory", default="8g", help="the server's (default: %(default)s)")
-    add("--hours", type=float, default=8.0, help="the server's limit (default: %(default)s)")
+    add("--memory", default="8g", help="the server's (assumed: %(default)s)")
+    add("--hours", type=float, default=8.0, help="the server's limit (assumed: %(default)s)")
     add("--json", action="store_true", help="print the list as JSON")
 
 

@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--leaderboard", type=Path, help=what)
     add("--once", action="store_true", help="do nothing if the tag's commit has a row already")
     options.add_data(parser)
-    add("--memory", default="8g", help="limit of the run, swap included (default: %(default)s)")
-    add("--hours", type=float, default=8, help="wall clock of the run (default: %(default)s)")
+    assumed = "default: %(default)s, assumed of the server"
+    add("--memory", default="8g", help=f"limit of the run, swap included ({assumed})")
+    add("--hours", type=float, default=8, help=f"wall clock of the run ({assumed})")
     add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="for docker build")
     add("--build-network", metavar="NAME", help="docker build's --network")
     add("--gpus", help="docker run's --gpus: all; default: none")

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from submission.commands import evaluate
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     evaluate.add_arguments(parser)
     parsed = parser.parse_args([*options, "--tag", "submission-"])
     refuse_options(evaluate.options_of(parsed), dataset_of(parsed))
-    make_remote(folder, [sys.executable, "-P", "-m", "submission", "evaluate", *options])
+    make_remote(folder, options)
     print(f"{folder} evaluates every pushed tag submission-*:")
     print(f"  git remote add local {shlex.quote(str(folder))}")
     print("  git tag submission-v0.1 && git push local submission-v0.1")

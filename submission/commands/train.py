@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """The server's job. The grader hears of the start, the progress, and the end or the error."""
     events.execution_started()
+    events.register_progress(0.0)
     try:
         with signals.stoppable():
             dataset, stages = dataset_of(args), Stages()
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
             options = filled(TrainOptions, args, for_grading=events.is_grading())
             with working_in(folder):
                 planned = train(dataset, folder, options, stages, on_progress=progress)
+            events.register_progress(1.0)
             log_comparison(planned, stages)
             print(f"\n{stages.table()}\n\nexported: {paths.model_path(folder)}")
     except BaseException as error:

@@ -92,7 +92,7 @@ def train_vae(
         epochs: N. batch_size: B. optimizer: "radam" or "adam". betas: its beta_1, beta_2.
         seed: every random number of epoch t follows from (seed, t) alone, so that a checkpoint
             after an epoch needs no generator state.
-        on_progress: called with the share done, 0..1, after every epoch.
+        on_progress: called with the share done, 0..1, after every epoch and for those resumed.
 
     Raises FailedTraining if the loss is not finite, UserError for fewer than two rows or a damaged
     or foreign checkpoint, Stopped if a signal came; the step was finished and saved.
@@ -111,6 +111,8 @@ def train_vae(
     done += run.within["step"] if run.within else 0
     bar = progress_bar(total=total, initial=done, desc="VAE", unit=" steps", disable=not progress)
     vae.train()
+    if run.history:
+        on_progress(len(run.history) / epochs)
     with bar, curves, signals.held(), fast_cpu(features.device):
         for t in range(len(run.history), epochs):
             row = run.epoch(t, bar)

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 # trained, "unfinished".
 RECORD = "exported.json"
 
+# Shares of the whole job, as the authors' release reports them.
+_FEATURES_DONE, _VAE_DONE = 0.4, 0.9
+
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
@@ -102,7 +105,8 @@ def train(
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
             (with groups: groups.csv and a folder for each), stages.json and exported.json.
         scoring, rendered: see memory_plan.plan.
-        on_progress: called with the share of the VAE's training that is done, 0..1.
+        on_progress: called with the share of the whole that is done, as the authors' release has
+            it: .4 after the features, from there to .9 while the VAE is trained.
 
     Raises UserError for any mistake in what the user gave and for not enough memory, Stopped for a
     signal: what was done is saved.
@@ -138,12 +142,16 @@ def train(
         paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
     with stages.stage("features"):
         extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
+    on_progress(_FEATURES_DONE)
     if not record:
         # From here on curves in the folder are not those of a model that it may have already.
         write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
     with stages.stage("VAE"):
         features = extraction.open_features(cached, device, planned.features_in_memory)
-        means, seed, trained = learn(features, folder, fingerprint, seeds, until, on_progress)
+        means, seed, trained = learn(
+            *(features, folder, fingerprint, seeds, until),
+            lambda share: on_progress(_FEATURES_DONE + (_VAE_DONE - _FEATURES_DONE) * share),
+        )
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")

@@ -19,13 +19,28 @@ def _path(text: str | Path) -> Path:
 
 def home() -> Path:
     """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (where
-    the checkout is another user's, or read-only) one in the temporary folder."""
-    if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
-        return _path(os.environ["SUBMISSION_HOME"])
-    scratch = PROJECT / "scratch"
-    if os.access(scratch if scratch.exists() else PROJECT, os.W_OK):
-        return scratch
+    the checkout is another user's, or read-only) one in the temporary folder. Raises UserError if
+    that is a link to nowhere: an unmounted disk's results belong nowhere else."""
+    named = os.environ.get("SUBMISSION_HOME")  # set and empty counts as not set, as in prepare.sh
+    folder = _path(named) if named else PROJECT / "scratch"
+    if missing := _missing_target(folder):
+        raise UserError(f"{missing}: make that folder, or remove the link")
+    if named or os.access(folder if folder.exists() else PROJECT, os.W_OK):
+        return folder
     return Path(tempfile.gettempdir()) / f"disentanglement-submission-{os.getuid()}"
+
+
+def _missing_target(folder: Path) -> str:
+    """What is wrong if the folder is, or lies in, a link to nowhere; else nothing."""
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{place} is a link to {place.readlink()}, which is not there"
+    return ""
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """Why a folder cannot be made; the system calls a link to nowhere a file that exists."""
+    return _missing_target(folder) or str(error.strerror)
 
 
 def data_folder() -> Path:
@@ -55,7 +70,7 @@ def run_folder(name: str | None = None, default: str = "experiment") -> Path:
     try:
         (folder / "representation" / "results").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = f"the output folder {folder} cannot be written ({error.strerror})"
+        what = f"the output folder {folder} cannot be written ({_reason(error, folder)})"
         raise UserError(f"{what}: set AICROWD_OUTPUT_PATH to one that can") from error
     return folder
 
@@ -71,7 +86,8 @@ def make_folder(folder: Path, remedy: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}): {remedy}") from error
+        why = _reason(error, folder)
+        raise UserError(f"{folder} cannot be written ({why}): {remedy}") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written: {remedy}")
 

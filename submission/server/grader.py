@@ -1,7 +1,7 @@
 """The grader's side of the events: a real Redis server, and a listener that answers.
 
 The submission is hostile code that may talk to this server, so the server knows only the commands
-that aicrowd-api uses, keeps nothing on disk, and forgets beyond 64 MB.
+that the grader's published packages use, keeps nothing on disk, and forgets beyond 64 MB.
 """
 
 import json
@@ -10,17 +10,21 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from submission.runtime.errors import UserError
+from submission.server.events import WIRES
 
-CHANNEL = "AICROWD_REDIS_COMMUNICATION_CHANNEL"
-ANSWERS = "AICROWD_BLOCKING_RESPONSE_CHANNEL"
+# The lists' names after each wire's prefix: what is sent, and the answers to blocking events.
+_CHANNEL = "_REDIS_COMMUNICATION_CHANNEL"
+_ANSWERS = "_BLOCKING_RESPONSE_CHANNEL"
+_KNOWN = ("execution_started", "register_progress", "submit", "execution_error")
 _CONFIGURATION = """
 bind {host}
 port {port}
@@ -32,14 +36,36 @@ user default on nopass ~* -@all +@connection +keys +lpush +brpop
 """
 
 
-class Events(list[dict[str, Any]]):
-    """What the submission sent, in order."""
+class Events:
+    """How often the submission sent each of the challenge's events, by wire. An event's own text
+    is the submission's, so neither trusted nor kept: any other event is `unknown`."""
 
-    def named(self) -> list[str]:
-        """Their names, as `submit`; each event's own text is the submission's, so not trusted."""
-        payloads = [event.get("payload") for event in self]
-        kinds = [each.get("event_type") if isinstance(each, dict) else None for each in payloads]
-        return [str(kind).rpartition(":")[2] for kind in kinds]
+    def __init__(self) -> None:
+        self.heard: dict[str, Counter[str]] = {wire: Counter() for wire in WIRES}
+
+    def add(self, wire: str, event: dict[str, Any]) -> None:
+        payload = event.get("payload")
+        kind = payload.get("event_type") if isinstance(payload, dict) else None
+        name = str(kind).removeprefix("disentanglement_challenge:")
+        self.heard[wire][name if name in _KNOWN else "unknown"] += 1
+
+    def said(self, name: str) -> bool:
+        """Whether this event came, on any wire."""
+        return any(counts[name] for counts in self.heard.values())
+
+    def __str__(self) -> str:
+        """What came on each wire, as `1 x submit (AICROWD)`; nothing for nothing."""
+        lines = []
+        for wire, counts in self.heard.items():
+            said = ", ".join(f"{count} x {name}" for name, count in counts.items())
+            lines += [f"{said} ({wire})"] if said else []
+        return "; ".join(lines)
+
+
+def variables(host: str, port: int) -> dict[str, str]:
+    """What tells a submission where the grader is, on all wires."""
+    values = {"IS_GRADING": "True", "REDIS_HOST": host, "REDIS_PORT": str(port)}
+    return {f"{wire}_{name}": value for wire in WIRES for name, value in values.items()}
 
 
 @contextmanager
@@ -90,13 +116,15 @@ def _listen(host: str, port: int, events: Events, stop: threading.Event) -> None
     while True:
         last = stop.is_set()
         try:
-            taken: Any = client.brpop([CHANNEL], timeout=1)
+            taken: Any = client.brpop([wire + _CHANNEL for wire in WIRES], timeout=1)
             event = json.loads(taken[1]) if taken else None
-        except (redis.exceptions.RedisError, ValueError):
+        except (redis.exceptions.RedisError, ValueError, RecursionError):
             taken = event = None
         if taken is None and last:
             return
         if isinstance(event, dict):
-            events.append(event)
-            if event.get("event_type") != "AICROWD_EVENT_INFO":
-                client.lpush(ANSWERS, json.dumps({"ok": True}))
+            wire = taken[0].decode().removesuffix(_CHANNEL)
+            events.add(wire, event)
+            if event.get("event_type") != f"{wire}_EVENT_INFO":
+                with suppress(redis.exceptions.RedisError):  # no room left, for one
+                    client.lpush(wire + _ANSWERS, json.dumps({"ok": True}))

@@ -1,9 +1,17 @@
 """`check`: all that can be known of a submission before its tag is pushed, as a list."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.runtime import paths
@@ -11,10 +19,12 @@ from submission.runtime.errors import UserError, first_line
 from submission.runtime.git import GitError, git
 from submission.runtime.limits import MIB, mib
 from submission.server import leaderboard
+from submission.server.runners import clean_environment
 
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
 HOST_LIMIT = 5 * MIB  # per file, without LFS
+_START_SECONDS = 600  # a torch import takes minutes on a busy machine
 PLACEHOLDER = "your-aicrowd-user-name"
 # What no submission holds: data, features, checkpoints, working folders.
 UNWANTED = re.compile(r"^(scratch|\.venv)/|\.(npz|npy|part)$|(^|/)(checkpoint|pytorch_model)\.pt$")
@@ -102,7 +112,47 @@ def _run_sh(commit: _Commit) -> str:
     if commit.files["run.sh"] != "100755":
         remedy = "git update-index --chmod=+x run.sh, commit, tag again"
         raise _Fault("not executable in the commit", remedy)
-    return "there and executable"
+    # What one sees in one's own folder need not be what is committed: line ends, files left out.
+    with tempfile.TemporaryDirectory(prefix="submission-check-") as folder:
+        clone = Path(folder) / "clone"
+        _git("clone", "--quiet", "--shared", "--no-checkout", str(paths.PROJECT), str(clone))
+        git("-C", str(clone), "checkout", "--quiet", "--detach", commit.id)
+        _start(clone)
+    return "executable, and `run.sh --help` starts in a clean clone"
+
+
+def _start(clone: Path) -> None:
+    """Runs `run.sh --help` as the server runs run.sh, with the packages of this interpreter. Raises
+    _Fault unless it ends well."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    # On the grader it installs no packages.
+    environment = clean_environment() | {"PATH": path, "AICROWD_IS_GRADING": "True"}
+    script, log = clone / "run.sh", clone.parent / "said"
+    remedy = "mend it until `./run.sh --help` works in a new clone, commit, tag again"
+    if b"\r\n" in script.read_bytes():
+        remedy = "its lines end as on Windows: sed -i 's/\\r$//' run.sh, commit, tag again"
+    with open(log, "wb") as said:
+        at: dict[str, Any] = {"cwd": clone, "env": environment, "stdin": subprocess.DEVNULL}
+        at |= {"stdout": said, "stderr": said, "start_new_session": True}
+        try:
+            process = subprocess.Popen([script, "--help"], **at)
+        except OSError as error:
+            raise _Fault(f"it cannot be started ({error.strerror})", remedy) from error
+        try:
+            code = process.wait(_START_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            late = f"`run.sh --help` has not ended after {_START_SECONDS} s"
+            raise _Fault(late, "let it pass its arguments on, commit, tag again") from error
+        finally:
+            with suppress(ProcessLookupError):  # what it may have left behind, too
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code != 0:
+        lines = log.read_text(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "it says nothing")
+        if "packages of requirements.lock are missing" in last:
+            remedy = "install the tag's packages here: pip install --no-deps -r requirements.lock"
+        raise _Fault(f"`run.sh --help` ends with exit code {code} in a clone: {last!r}", remedy)
 
 
 def _weights(commit: _Commit) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +15,18 @@ HOOK = """#!/bin/sh
 # Made by `python -m submission remote`: evaluates every pushed tag submission-*.
 unset $(git rev-parse --local-env-vars)
 cd {folder} || exit 1
-export PYTHONPATH={project} PYTHONUNBUFFERED=1
+export PYTHONUNBUFFERED=1
 while read -r old new ref; do
     case "$ref" in refs/tags/submission-*) ;; *) continue ;; esac
     case "$new" in *[!0]*) ;; *) continue ;; esac  # all zeros: the tag was deleted
     {command} --tag "${{ref#refs/tags/}}" </dev/null || true
 done
 """
+# Not by PYTHONPATH, in which a path with a colon is two; the same as in run.sh.
+START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from submission.__main__ import main; sys.exit(main())"
+)
 
 
 def refuse_folder(folder: Path) -> None:
@@ -31,9 +37,9 @@ def refuse_folder(folder: Path) -> None:
         raise UserError(f"{folder} is there and holds something else: name a new folder")
 
 
-def make_remote(folder: Path, command: Sequence[str]) -> None:
-    """Makes the bare repository, or renews the hook of one made before. The hook runs `command`
-    in today's folder, with --tag of what is pushed."""
+def make_remote(folder: Path, options: Sequence[str]) -> None:
+    """Makes the bare repository, or renews the hook of one made before. The hook runs `evaluate`
+    in today's folder, with these options and --tag of what is pushed."""
     try:
         git("init", "--quiet", "--bare", str(folder))
     except GitError as error:
@@ -41,8 +47,8 @@ def make_remote(folder: Path, command: Sequence[str]) -> None:
     hook = folder / "hooks" / "post-receive"
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
-    cwd, project = (shlex.quote(str(place)) for place in (Path.cwd(), paths.PROJECT))
-    text = HOOK.format(folder=cwd, project=project, command=shlex.join(command))
+    command = [sys.executable, "-P", "-c", START, str(paths.PROJECT), "evaluate", *options]
+    text = HOOK.format(folder=shlex.quote(str(Path.cwd())), command=shlex.join(command))
     hook.parent.mkdir(exist_ok=True)
     with replacing(hook) as file:
         file.write(text.encode())

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from submission.data.dataset import Dataset
 from submission.runtime.errors import UserError
 from submission.runtime.limits import parse_bytes
 from submission.runtime.usage import Stages
-from submission.server.grader import Events, grader
+from submission.server.grader import Events, grader, variables
 from submission.server.memory_group import memory_group
 
 
@@ -35,9 +34,10 @@ class Failure(Exception):
 class EvaluationOptions:
     """Which tag of which repository (a path or an address) is evaluated, and how.
 
-    `memory` ("8g", swap included) and `hours` limit the run, which is in a container or else in a
-    fresh clone on this machine. With `once` a commit that has a row already is left alone. `device`
-    and `quick` (lowered sample counts) are of the scoring.
+    `memory` ("8g", swap included) and `hours` limit the run, by default to what the server is
+    assumed to give; it is in a container or else in a fresh clone on this machine. With `once` a
+    commit that has a row already is left alone. `device` and `quick` (lowered sample counts) are
+    of the scoring.
     """
 
     tag: str
@@ -89,14 +89,11 @@ class Evaluation:
     def environment(self, data: str, output: str, redis: str, port: int) -> dict[str, str]:
         """What the server sets. `data` and `output` are folders as the submission sees them."""
         return {
-            "AICROWD_IS_GRADING": "True",
             "AICROWD_DATASET_NAME": self.dataset.name,
             "AICROWD_EVALUATION_NAME": self.options.name,
             "AICROWD_OUTPUT_PATH": output,
-            "AICROWD_REDIS_HOST": redis,
-            "AICROWD_REDIS_PORT": str(port),
             "DISENTANGLEMENT_LIB_DATA": data,
-        }
+        } | variables(redis, port)
 
 
 def engine_answers() -> bool:
@@ -167,11 +164,16 @@ def _internal_network(name: str) -> Iterator[str]:
         _docker("network", "rm", name)
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without what it was told itself of data, output, grader and repository."""
+    dropped = ("AICROWD", "CROWDAI", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+
+
 def run_here(evaluation: Evaluation, stages: Stages) -> None:
     """As run_in_container, but in its clone, with packages through its own prepare.sh."""
     options = evaluation.options
-    dropped = ("AICROWD", "DISENTANGLEMENT", "SUBMISSION", "GIT_", "PYTHONPATH")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    kept = clean_environment()
     kept["SUBMISSION_HOME"] = str(evaluation.clone / "scratch")
     if (evaluation.clone / "prepare.sh").exists():
         with stages.stage("build"):
@@ -205,12 +207,11 @@ def run_here(evaluation: Evaluation, stages: Stages) -> None:
 
 def _judge(evaluation: Evaluation, code: int, killed: bool, events: Events) -> None:
     """Raises Failure unless the run ended well; says what the grader heard."""
-    heard = ", ".join(f"{n} x {name}" for name, n in Counter(events.named()).items())
-    print(f"the grader heard: {heard or 'nothing'}")
+    print(f"the grader heard: {str(events) or 'nothing'}")
     if killed and code != 0:
         limit = evaluation.options.memory
         raise Failure("killed for memory", f"killed for using more than {limit}")
     if code != 0:
         raise Failure("run failed", f"run.sh ended with exit code {code}")
-    if "submit" not in events.named():
+    if not events.said("submit"):
         print("it never said `submit`, which the server may wait for")

@@ -115,7 +115,8 @@ def _environment(options: SweepOptions) -> dict[str, str]:
     home, cache = str(paths.home().resolve()), str(paths.cache_folder().resolve())
     threads = dict.fromkeys(("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), str(options.cpus))
     threads |= {"SUBMISSION_HOME": home, "SUBMISSION_CACHE": cache}
-    return threads | {"AICROWD_OUTPUT_PATH": str(options.out.resolve()), "AICROWD_IS_GRADING": ""}
+    threads["AICROWD_OUTPUT_PATH"] = str(options.out.resolve())
+    return threads | {"AICROWD_IS_GRADING": "", "CROWDAI_IS_GRADING": ""}
 
 
 def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str) -> None:

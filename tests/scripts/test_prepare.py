@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("prepare.sh", "run.sh"):
         shutil.copy(PROJECT / name, folder / name)
     script = (folder / "run.sh").read_text()
-    start = script.index('exec "$PYTHON"')
+    start = script.index("# Not by PYTHONPATH")
     (folder / "run.sh").write_text(
         f'{script[:start]}exec "$PYTHON" -c "import tiny; print(tiny.version)"\n'
     )
@@ -91,6 +91,47 @@ def test_it_is_found_through_a_link_and_with_cdpath(project: Path) -> None:
     assert call(project, str(project.parent / "link")).stdout == "1.0\n"
     result = call(project, "bash", "a project/run.sh", CDPATH=f".:{project.parent}")
     assert result.stdout == "1.0\n", result.stderr
+
+
+def test_closed_streams_are_silence(project: Path) -> None:
+    """`>&-` and the like: the environment is made, and what prints prints nothing."""
+    lock(project, "1.0")
+    closed = 'exec "$0" >&- 2>&- <&-'
+    assert call(project, "bash", "-c", closed, str(project / "run.sh")).returncode == 0
+    assert (project / ".venv" / "installed-locks").exists()
+    result = call(project, "bash", "-c", 'exec "$0" 2>&-', str(project / "run.sh"))
+    assert (result.returncode, result.stdout) == (0, "1.0\n")
+
+
+def test_a_path_with_a_colon(project: Path) -> None:
+    """Python makes no environment in one, and in PYTHONPATH it would be two."""
+    folder = project.parent / "a:b"
+    shutil.copytree(project, folder)
+    shutil.copy(PROJECT / "run.sh", folder / "run.sh")
+    (folder / "submission").mkdir()
+    (folder / "submission" / "__main__.py").write_text(
+        "import sys, tiny\ndef main():\n    print(sys.argv, tiny.version, __file__)\n"
+    )
+    lock(folder, "1.0")
+    temporary = project.parent / "tmp"
+    temporary.mkdir()
+    for _ in range(2):
+        result = call(folder, str(folder / "run.sh"), "--name", "a b", TMPDIR=str(temporary))
+        module = folder / "submission" / "__main__.py"
+        assert result.stdout == f"['-c', 'run', '--name', 'a b'] 1.0 {module}\n", result.stderr
+    assert "installing" not in result.stderr
+    assert not (folder / ".venv").exists()
+
+
+def test_a_link_to_nowhere_sends_results_nowhere_else(project: Path) -> None:
+    """As of a disk that is not mounted."""
+    lock(project, "1.0")
+    (project / "scratch").symlink_to("/mnt/not mounted/results")
+    result = call(project)
+    assert result.returncode == 2
+    said = f"error: {project}/scratch is a link to /mnt/not mounted/results, which is not there"
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
 
 
 def test_sh_runs_it_too(project: Path) -> None:

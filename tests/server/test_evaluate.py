@@ -126,10 +126,14 @@ def test_a_good_submission_gets_a_rank(
 env >"$AICROWD_OUTPUT_PATH/environment"
 "{sys.executable}" - <<'END'
 from aicrowd_api.events import AIcrowdEvents
-api = AIcrowdEvents()
+from crowdai_api.events import CrowdAIEvents
 prefix = "disentanglement_challenge:"
-api.register_event("AICROWD_EVENT_INFO", "", {{"event_type": prefix + "execution_started"}})
-api.register_event("AICROWD_EVENT_SUCCESS", "", {{"event_type": prefix + "submit"}}, blocking=True)
+for wire, api in ("AICROWD", AIcrowdEvents()), ("CROWDAI", CrowdAIEvents()):
+    def send(kind, name, blocking=False):
+        api.register_event(f"{{wire}}_EVENT_{{kind}}", "", {{"event_type": name}}, blocking)
+    send("INFO", prefix + "execution_started")
+    send("INFO", "\\x1b[2J no event of the challenge")
+    send("SUCCESS", prefix + "submit", blocking=True)
 END
 place model.pt
 """
@@ -139,7 +143,9 @@ place model.pt
     assert row["status"] == "ok"
     assert set(row["scores"]) == {"factor_vae", "dci", "sap", "irs", "mig"}
     assert row["commit"] == git(tmp_path / "repo", "rev-parse", "HEAD")
-    assert "1 x execution_started, 1 x submit" in printed, "the blocking event was answered"
+    for wire in ("AICROWD", "CROWDAI"):
+        heard = f"1 x execution_started, 1 x unknown, 1 x submit ({wire})"
+        assert heard in printed, "each blocking event was answered"
     assert "STAND-IN" in printed
     assert "NOT MPI3D" in printed
     assert "arXiv" not in printed.split("Local leaderboard")[1], "no paper's row on a stand-in"
@@ -151,6 +157,7 @@ place model.pt
         "AICROWD_DATASET_NAME=mpi3d_real",
         "AICROWD_EVALUATION_NAME=submission-v1",
         "AICROWD_REDIS_HOST=127.0.0.1",
+        "CROWDAI_IS_GRADING=True",
     ):
         assert line in seen
     assert not (folder / "clone").exists()
@@ -402,8 +409,29 @@ def test_a_closed_pipe_and_a_poor_terminal_are_no_mistakes(data: Path, tmp_path:
         capture_output=True,
         check=False,
     )
-    assert "? run.sh: there and executable" in listed.stdout, listed.stderr
+    assert "? run.sh: executable, and" in listed.stdout, listed.stderr
     assert listed.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_streams_are_silence(streams: str, data: Path, tmp_path: Path) -> None:
+    """The work is done; a mistake is told by the exit code, and by nothing in the other stream."""
+    command = f'exec "$@" {streams}'
+    python = ["sh", "-c", command, "sh", sys.executable, "-m", "submission"]
+    options: dict[str, Any] = {"cwd": PROJECT, "capture_output": True, "text": True}
+    for name, code in (("mpi3d_real", 0), ("mpi3d_toy", 2)):
+        folder = tmp_path / name
+        words = ["remote", str(folder), "--data", str(data), "--dataset", name]
+        done = subprocess.run([*python, *words], check=False, **options)
+        assert done.returncode == code, done
+        assert "Traceback" not in done.stderr
+        if code == 0:
+            hook = (folder / "hooks" / "post-receive").read_text()
+            assert hook.startswith("#!/bin/sh\n")
+        else:
+            assert done.stdout == ""
+            assert done.stderr.startswith("error: ") == (streams == ">&-")
 
 
 @pytest.mark.slow

@@ -5,13 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from submission.runtime import paths
 from submission.runtime.paths import PROJECT
+from submission.server import preflight
 from submission.server.preflight import conda_pins, lock_pins
 
 TAG = "submission-v1"
@@ -75,6 +78,7 @@ def check(repository: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     return result.returncode, {row["name"]: row for row in rows}, result.stderr
 
 
+@pytest.mark.slow  # it starts run.sh, which imports torch
 def test_a_good_submission_passes(repository: Path) -> None:
     code, rows, errors = check(repository, "--tag", TAG, "--hours", "100000")
     assert code == 0, (rows, errors)
@@ -123,6 +127,41 @@ def test_each_fault_is_listed_with_its_remedy(repository: Path, tmp_path: Path) 
         assert detail in rows[name]["detail"], rows[name]
         assert remedy in rows[name]["remedy"], rows[name]
     assert "gpu must be true or false" in rows["aicrowd.json"]["detail"]
+
+
+STARTS = {
+    "good": ("#!/usr/bin/env bash\nsource ./more.sh\n", True, "starts in a clean clone", ""),
+    "Windows": ("#!/usr/bin/env bash\r\ntrue\r\n", False, "exit code 127", "sed -i"),
+    "Windows, plain": ("#!/bin/bash\r\ntrue\r\n", False, "cannot be started (No such", "sed -i"),
+    "no interpreter": ("true\n", False, "cannot be started (Exec format error)", "new clone"),
+    "not all committed": ("#!/bin/sh\n. ./left.sh\n", False, "left.sh", "new clone"),
+    "never ends": ("#!/bin/sh\nsleep 61 & sleep 61\n", False, "not ended after 0.5", "pass its"),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_run_sh_is_started_in_a_clean_clone(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, passed, detail, remedy = STARTS[case]
+    repository = tmp_path / "mine"
+    repository.mkdir()
+    (repository / "run.sh").write_bytes(script.encode())
+    (repository / "run.sh").chmod(0o755)
+    (repository / "more.sh").write_text("true\n")
+    git(repository, "init", "-q")
+    commit_and_tag(repository)
+    # What lies about here is in no clone.
+    (repository / "left.sh").write_text("true\n")
+    (repository / "run.sh").write_text("#!/bin/sh\n")
+    monkeypatch.setattr(paths, "PROJECT", repository)
+    monkeypatch.setattr(preflight, "_START_SECONDS", 0.5 if case == "never ends" else 60)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    row = next(row for row in preflight.repository_checks(TAG, None) if row.name == "run.sh")
+    assert row.passed == passed, row
+    assert detail in row.detail
+    assert remedy in row.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"], "nothing is left"
 
 
 @pytest.mark.slow
