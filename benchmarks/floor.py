@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.latents.vae import VAE, elbo_loss
-from submission.runtime.device import fast_cpu
+from submission.runtime.device import bfloat16_is_faster, fast_cpu
 
 # A plain 3x3 convolution at the sizes that VGG19's inner blocks have: maps, pixels a side.
 _CONVOLUTIONS = ((128, 32), (256, 16), (512, 8))
@@ -48,12 +48,14 @@ def vae_step_work(batch_size: int) -> tuple[int, int]:
 
 
 def rates() -> dict[str, float]:
-    """What this machine does a second: FLOP/s in float32, and bytes read plus bytes written.
+    """What this machine does a second: FLOP/s, in float32 but for the one key that names bfloat16,
+    and bytes read plus bytes written.
 
     Keys: `matmul` and `matmul_onednn`, 2048 x 2048 matrices by PyTorch's usual product and by
     oneDNN's; `vae` and `vae_onednn`, the three products of a layer of 1,024 units at batch 256;
     `convolution`, 3x3, channels_last, batch 64: the best of three sizes, its FLOP counted as if
-    done directly; `copy`. On a CPU where the usual product does not use the widest instructions
+    done directly; where features are extracted in bfloat16, `convolution_bfloat16`, the same in
+    that; `copy`. On a CPU where the usual product does not use the widest instructions
     (MKL on AMD), oneDNN's, which fast_cpu asks for, is twice as fast.
     """
     large, x, w = torch.randn(2048, 2048), torch.randn(256, 1024), torch.randn(1024, 1024)
@@ -74,14 +76,20 @@ def rates() -> dict[str, float]:
         measured = dict(zip(("matmul", "vae"), products(), strict=True))
         with fast_cpu(torch.device("cpu")):
             measured |= zip(("matmul_onednn", "vae_onednn"), products(), strict=True)
-        measured["convolution"] = max(_convolution_rate(*size) for size in _CONVOLUTIONS)
+        kinds = {"convolution": torch.float32}
+        if bfloat16_is_faster(torch.device("cpu")):
+            kinds["convolution_bfloat16"] = torch.bfloat16
+        for name, kind in kinds.items():
+            measured[name] = max(_convolution_rate(*size, kind) for size in _CONVOLUTIONS)
         measured["copy"] = 2 * 4 * source.numel() / _seconds(lambda: target.copy_(source))
     return measured
 
 
-def _convolution_rate(maps: int, side: int) -> float:
-    images = torch.randn(64, maps, side, side).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(maps, maps, 3, 3).contiguous(memory_format=torch.channels_last)
+def _convolution_rate(maps: int, side: int, kind: torch.dtype) -> float:
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape).to(kind).contiguous(memory_format=torch.channels_last)
+
+    images, weight = random(64, maps, side, side), random(maps, maps, 3, 3)
     flop = 2 * 9 * maps**2 * side**2 * 64
     return flop / _seconds(lambda: F.conv2d(images, weight, padding=1))
 

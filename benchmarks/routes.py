@@ -47,10 +47,11 @@ def features_ours(settings: Settings) -> Settings:
 
     from submission.data.dataset import open_dataset
     from submission.features.extraction import extract_features, to_float
+    from submission.features.extractor import channels_last
     from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
 
     _load_config(settings)
-    network = load_extractor(SHIPPED_WEIGHTS).to(memory_format=torch.channels_last)
+    network = channels_last(load_extractor(SHIPPED_WEIGHTS))
     dataset = open_dataset(Path(settings["data"]), settings["dataset"])
     dataset = replace(dataset, num_images=settings["images"])
     cpu = torch.device("cpu")
@@ -59,7 +60,7 @@ def features_ours(settings: Settings) -> Settings:
     with tempfile.TemporaryDirectory(dir=settings["work"]) as folder:
         path = Path(folder) / "features.npy"
         started = time.perf_counter()
-        extract_features(dataset, network, path, cpu, progress=False)
+        path = extract_features(dataset, network, path, cpu, progress=False)
         seconds = time.perf_counter() - started
         features = np.load(path, allow_pickle=False)
     return {"seconds": seconds, "checksum": float(features.sum(dtype=np.float64))}

@@ -1,10 +1,12 @@
 """Section 2.2: every image of the data set becomes one feature vector, once, in bounded memory.
 
-The vectors go to `<cache>/features/<key>.npy`, float32 (num_images, 512), in data-set order. The
-key hashes the data file and the weights, so that runs with other VAE settings share one extraction.
+The vectors go to `<cache>/features/<key>.npy`, float32 (num_images, 512), in data-set order; those
+of a network that multiplied in bfloat16 to `<key>.bfloat16.npy`. The key hashes the data file and
+the weights, so that runs with other VAE settings share one extraction.
 """
 
 import hashlib
+import logging
 import mmap
 import os
 import shutil
@@ -16,17 +18,21 @@ import numpy as np
 import torch
 
 from submission.data.dataset import Dataset
-from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.features.bfloat16 import InBfloat16
+from submission.features.extractor import FEATURE_SIZE, Extractor, channels_last
 from submission.runtime import paths, signals
 from submission.runtime.config import configurable
-from submission.runtime.device import fast_cpu
+from submission.runtime.device import bfloat16_is_faster, fast_cpu
 from submission.runtime.errors import UserError
 from submission.runtime.files import locked
-from submission.runtime.kinds import Count
+from submission.runtime.kinds import Count, Switch
 from submission.runtime.limits import mib
 from submission.runtime.progress import progress_bar
 
+log = logging.getLogger(__name__)
+
 _ROW_BYTES = FEATURE_SIZE * 4
+_BFLOAT16 = ".bfloat16.npy"
 
 
 def cache_key(data_md5: str, weights_sha256: str, extractor: Extractor) -> str:
@@ -46,39 +52,50 @@ def extract_features(
     path: Path,
     device: torch.device,
     batch_size: Count = gin.REQUIRED,
+    bfloat16: Switch = gin.REQUIRED,
+    began: Path | None = None,
     progress: bool = True,
-) -> None:
-    """Writes the features of all images to `path` (npy, float32 (num_images, 512)), which appears
-    only when the file is complete; a finished one is left alone. Killed at any moment, the next
-    call goes on from the last whole batch; SIGTERM and Ctrl-C wait for the end of a batch.
+) -> Path:
+    """Writes the features of all images (npy, float32 (num_images, 512)) to `path`, or to the file
+    of bfloat16's beside it, and returns which. The file appears only when it is complete; a
+    finished one is left alone. Killed at any moment, the next call goes on from the last whole
+    batch; SIGTERM and Ctrl-C wait for the end of a batch.
 
     Args:
         extractor: in evaluation mode, as load_extractor returns it.
-        device: where the network runs: channels_last, and on a GPU bfloat16 autocast.
+        device: where the network runs: channels_last.
+        bfloat16: multiply in bfloat16 where that is faster, unless float32's features are there, or
+            begun. What is begun is ended in the same precision, on any machine.
+        began: what an earlier call returned to the run that goes on with it now.
+        progress: show a bar, and log which file it is.
 
-    Raises UserError if the disk is full, another run is writing the same file, or a finished file
-    has been cut short since; Stopped for a signal: what was computed is in `<path>.part`.
+    Raises UserError if the disk is full, the folder cannot be written, another run is writing the
+    same file, or a finished file has been cut short since; Stopped for a signal: what was computed
+    is in `<file>.part`.
     """
-    part = path.with_suffix(".part")
+    path = began or _choose(path, bfloat16, device)
+    part, fast = path.with_suffix(".part"), path.name.endswith(_BFLOAT16)
+    if progress:
+        log.info("features: %s, multiplied in %s", path, "bfloat16" if fast else "float32")
     header = _npy_header((dataset.num_images, FEATURE_SIZE))
     if path.exists():
         if path.stat().st_size != len(header) + dataset.num_images * _ROW_BYTES:
             raise UserError(f"{path} is damaged: delete it, and the features are extracted again")
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+    # Only now: a cache that has them need not be written.
+    paths.make_folder(path.parent, "set SUBMISSION_CACHE to a folder that can")
     with locked(path.with_suffix(".lock")), open(part, "a+b", buffering=0) as file:
         done = min(_whole_batches(file, header, batch_size) * batch_size, dataset.num_images)
         file.truncate(len(header) + done * _ROW_BYTES)
         _refuse_full_disk(path.parent, (dataset.num_images - done) * _ROW_BYTES)
-        network = extractor.to(device).to(memory_format=torch.channels_last)
+        plain = channels_last(extractor.to(device))
+        network = InBfloat16(plain) if fast else plain
         settings = {"total": dataset.num_images, "initial": done, "disable": not progress}
         bar = progress_bar(desc="features", unit=" images", **settings)
         with bar, signals.held(), torch.inference_mode(), fast_cpu(device):
             for images in dataset.batches(batch_size, start=done):
                 batch = to_float(images, device).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-                    vectors = network(batch)
-                _write(file, vectors.float().cpu().numpy().tobytes())
+                _write(file, network(batch).cpu().numpy().tobytes())
                 done += len(images)
                 bar.update(len(images))
                 if (asked := signals.asked()) and done < dataset.num_images:
@@ -86,6 +103,18 @@ def extract_features(
                     signals.stop(asked, what)
         os.fsync(file.fileno())
         os.replace(part, path)
+    return path
+
+
+def _choose(path: Path, bfloat16: bool, device: torch.device) -> Path:
+    """`path` or bfloat16's file beside it: what is there, else what is begun, else the faster."""
+    if not bfloat16:
+        return path
+    both = [path, path.with_suffix(_BFLOAT16)]
+    for file in (*both, *(own.with_suffix(".part") for own in both)):
+        if file.exists():
+            return file.with_suffix(".npy")
+    return both[bfloat16_is_faster(device)]
 
 
 def _whole_batches(file: FileIO, header: bytes, batch_size: int) -> int:

@@ -44,7 +44,7 @@ class Aggregation(nn.Module):
         self.aggregator = nn.Sequential(*blocks)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return l2_normalize(self.aggregator(maps).flatten(1))
+        return l2_normalize(self.aggregator(maps.contiguous()).flatten(1))  # see channels_last
 
 
 class RMAC(nn.Module):
@@ -93,7 +93,18 @@ class Extractor(nn.Module):
         self.aggregation: nn.Module = Aggregation() if learned else RMAC()
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.aggregation(self.features(self.normalised(images)))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The images at the network's resolution, each channel by ImageNet's statistics."""
         if self.resized:
             size = [self.resolution, self.resolution]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        return self.aggregation(self.features((images - self.mean) / self.std))
+        return (images - self.mean) / self.std
+
+
+def channels_last(extractor: Extractor) -> Extractor:
+    """Puts the backbone's weights, in place, into the memory format that a CPU is fastest in. The
+    aggregation's stay: from a 2x2 map to one position, oneDNN takes four times as long in it."""
+    extractor.features.to(memory_format=torch.channels_last)
+    return extractor

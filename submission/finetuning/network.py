@@ -30,7 +30,7 @@ class Network(nn.Module):
         dropout: probability that a channel is dropped before each aggregation convolution.
         head_scale: the heads are applied to this multiple of the unit vector. 1 is the paper's;
             with more the softmax can be sharp while the heads' weights are still small.
-        bfloat16: multiply in bfloat16 (autocast) if the device can (see has_bfloat16).
+        bfloat16: multiply in bfloat16 (autocast) where that is faster (device.bfloat16_is_faster).
 
     forward: float (N, 3, 64, 64) in [0, 1] -> seven logits, float32 (N, values of the factor).
     """

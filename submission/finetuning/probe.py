@@ -18,7 +18,7 @@ import torch
 from submission.data.dataset import Dataset
 from submission.data.factors import IMAGE_SHAPE
 from submission.features.extraction import to_float
-from submission.features.extractor import Extractor
+from submission.features.extractor import Extractor, channels_last
 from submission.features.weights import load_extractor
 from submission.finetuning import animation
 from submission.finetuning.images import labels
@@ -105,7 +105,7 @@ def read_factors(
 ) -> Numbers:
     """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
     extractor = load_extractor(weights, Extractor(aggregation="learned", resolution=64))
-    extractor.to(device).to(memory_format=torch.channels_last)
+    channels_last(extractor.to(device))
     layers = [(weight.to(device), bias.to(device)) for weight, bias in read_heads(heads)]
     read = []
     bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)

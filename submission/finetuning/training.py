@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from submission.features.extraction import to_float
+from submission.features.extractor import channels_last
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning.images import Source, batches
 from submission.finetuning.network import AXES, Network, finetuning_loss
@@ -38,7 +39,7 @@ from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
 from submission.runtime.config import configurable_as
 from submission.runtime.curves import Curves
-from submission.runtime.device import has_bfloat16
+from submission.runtime.device import bfloat16_is_faster
 from submission.runtime.errors import UserError
 from submission.runtime.files import write_csv
 from submission.runtime.kinds import Betas, Count, Rate, RateOrNone, Schedule, Weight, Whole
@@ -116,12 +117,12 @@ def finetune(
     that do not fit together; Stopped for a signal: the step was finished and saved.
     """
     steps = _steps_per_epoch(source, settings.batch_size)
-    network.to(device).to(memory_format=torch.channels_last)
-    if network.autocast and not has_bfloat16(device):
-        log.info("no bfloat16 instructions here: multiplying in float32")
-        network.autocast = False
+    channels_last(network.to(device).extractor)
+    network.autocast = network.autocast and bfloat16_is_faster(device)
     run = _Training(network, settings, steps, device, folder / "checkpoint.pt", fingerprint)
     writes = process_rank() == 0
+    if writes:
+        log.info("multiplying in %s", "bfloat16" if network.autocast else "float32")
     curves = Curves(folder) if writes else None
     if curves is not None:
         for row in run.history:
@@ -186,6 +187,8 @@ class _Training:
                 self.network.load_state_dict(state["network"])
                 self.optim.load_state_dict(state["optimizer"])
                 self.step, self.loss, self.history = state["step"], state["loss"], state["history"]
+            # On any machine as it began.
+            self.network.autocast = state.get("bfloat16", self.network.autocast)
             log.info(f"continuing after step {self.step} of {self.settings.epochs * self.steps}")
         self.parallel: nn.Module = self.network
         if process_count() > 1:
@@ -195,6 +198,7 @@ class _Training:
     def save(self) -> None:
         if process_rank() == 0:
             state: dict[str, Any] = {"step": self.step, "loss": self.loss, "history": self.history}
+            state |= {"bfloat16": self.network.autocast}
             state |= {"network": self.network.state_dict(), "optimizer": self.optim.state_dict()}
             save_checkpoint(self.checkpoint, self.fingerprint, state)
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from submission.latents.optimizer import RAdam
 from submission.latents.vae import INACTIVE_KL, VAE, elbo_loss
 from submission.runtime import signals
 from submission.runtime.checkpoint import continuing, load_checkpoint, save_checkpoint
@@ -226,12 +228,9 @@ def encode_features(means: nn.Module, features: Tensor) -> Tensor:
 def _optimizer(
     name: str, vae: VAE, learning_rate: float, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
-    kinds: dict[str, Any] = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam}
-    # On a CPU the plain loop over parameters is faster than the batched ("foreach") form.
-    foreach = None if next(vae.parameters()).is_cuda else False
-    made: torch.optim.Optimizer = kinds[name](
-        vae.parameters(), lr=learning_rate, betas=tuple(betas), foreach=foreach
-    )
+    kinds: dict[str, Any] = {"radam": RAdam, "adam": partial(torch.optim.Adam, fused=True)}
+    weights = vae.parameters()
+    made: torch.optim.Optimizer = kinds[name](weights, lr=learning_rate, betas=tuple(betas))
     return made
 
 

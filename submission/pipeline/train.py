@@ -138,14 +138,16 @@ def train(
         return planned
     check_checkpoints(folder, fingerprint)
     cached = extraction.cached_features(key)
-    if not cached.exists():  # a cache that has them need not be written
-        paths.make_folder(cached.parent, "set SUBMISSION_CACHE to a folder that can")
+    began = _features_before(folder, fingerprint, cached)
     with stages.stage("features"):
-        extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
+        cached = extraction.extract_features(
+            *(dataset, extractor, cached, device, planned.batch_size), began=began
+        )
     on_progress(_FEATURES_DONE)
     if not record:
         # From here on curves in the folder are not those of a model that it may have already.
-        write_text(folder / RECORD, json.dumps({"unfinished": fingerprint}) + "\n")
+        unfinished = {"unfinished": fingerprint, "features": cached.name}
+        write_text(folder / RECORD, json.dumps(unfinished) + "\n")
     with stages.stage("VAE"):
         features = extraction.open_features(cached, device, planned.features_in_memory)
         means, seed, trained = learn(
@@ -166,7 +168,7 @@ def train(
             keep_codes(codes, cached_codes(model, md5))
     stages.write(folder / "stages.json")
     record = {"fingerprint": fingerprint, "sha256": sha256(model), "weights": weights}
-    record |= {"seeds": seeds, "trained": trained, "seed": seed}
+    record |= {"seeds": seeds, "trained": trained, "seed": seed, "features": cached.name}
     write_text(folder / RECORD, json.dumps(record) + "\n")
     # Only now: until all that is made from them stands, the checkpoints are all there is.
     _clear(folder, cached, options, left_over=trained < seeds)
@@ -208,6 +210,15 @@ def _replace_description(folder: Path, seeds: int, exported: int) -> None:
     with gin.unlock_config():
         gin.bind_parameter("train_vae.seed", exported)  # of several seeds
     write_text(folder / "config.gin", gin.config_str())
+
+
+def _features_before(folder: Path, fingerprint: str, cached: Path) -> Path | None:
+    """The feature file, in the folder of `cached`, that an earlier call of this run trained on."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads((folder / RECORD).read_text())
+        if fingerprint in (record.get("unfinished"), record.get("fingerprint")):
+            return cached.with_name(record["features"])
+    return None
 
 
 def _record(folder: Path, fingerprint: str) -> dict[str, Any]:

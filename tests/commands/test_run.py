@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ FAST = [
     "Decoder.widths=(32,)",
     "VAE.latents=4",
     "extract_features.batch_size=32",
+    "extract_features.bfloat16=False",  # codes are compared with the exported file's, in float32
 ]
 
 
@@ -321,6 +323,26 @@ def test_a_runs_own_configuration_runs_again(world: Path, tmp_path: Path) -> Non
     )
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_features_it_began_with(world: Path, tmp_path: Path) -> None:
+    """Those of bfloat16, though float32's have come into the cache since."""
+    cache = tmp_path / "cache"
+    begin = ["train", "--config", "dry_run.gin", "--name", "same", *FAST]
+    result = call(begin, world, tmp_path, SUBMISSION_CACHE=str(cache))
+    assert result.returncode == 0, result.stderr
+    (plain,) = (cache / "features").glob("*.npy")
+    fast = plain.rename(plain.with_suffix(".bfloat16.npy"))  # as from another machine
+    # It comes to nothing after the features; the same command repeats it.
+    diverging = [*begin[:-1], "extract_features.bfloat16=True", "train_vae.learning_rate=1e30"]
+    for _ in range(2):
+        result = call(diverging, world, tmp_path, SUBMISSION_CACHE=str(cache))
+        assert result.returncode == 2
+        assert f"features: {fast}, multiplied in bfloat16" in result.stderr
+        shutil.copy(fast, plain)
+    other = call([*diverging, "--name", "other"], world, tmp_path, SUBMISSION_CACHE=str(cache))
+    assert f"features: {plain}, multiplied in float32" in other.stderr
 
 
 @pytest.mark.slow

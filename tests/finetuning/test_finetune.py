@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from submission.features.extractor import channels_last
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.finetuning.configuration import load_finetuning
 from submission.finetuning.images import Source, file_source
@@ -32,6 +33,9 @@ from submission.render.rig import FACTOR_NAMES
 from submission.render.scene import factor_sizes
 from submission.runtime.errors import UserError
 from submission.runtime.paths import PROJECT, WEIGHTS
+
+# Two machines, as PyTorch describes them.
+AMX, AVX2 = {"amx_bf16": True}, {"avx2": True}
 
 
 def some_images(count: int) -> Source:
@@ -138,7 +142,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
     tmp_path: Path, shipped: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would compute in bfloat16, too, at a fraction of the speed."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX2)
     trained = []
     for asked in (True, False):
         load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
@@ -150,6 +154,20 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
         trained.append(network.state_dict())
     for key, value in trained[0].items():
         assert torch.equal(value, trained[1][key]), key
+
+
+@pytest.mark.slow
+def test_what_began_in_bfloat16_ends_in_it(
+    tmp_path: Path, shipped: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a machine where float32 is faster."""
+    for machine in (AMX, AVX2):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda machine=machine: machine)
+        load_finetuning(Path("finetune.gin"), settings(finetune__epochs=1))
+        network = copy.deepcopy(shipped)
+        network.autocast = True
+        finetune(network, some_images(6), tmp_path, CPU, Settings(), "x", {}, progress=False)
+        assert network.autocast
 
 
 @pytest.mark.slow
@@ -258,7 +276,8 @@ def test_two_processes_equal_one_with_averaged_gradients(
     # As each of torchrun's processes computes, so that the sums have one order.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    network = copy.deepcopy(shipped).to(memory_format=torch.channels_last).train()
+    network = copy.deepcopy(shipped).train()
+    channels_last(network.extractor)
     network.autocast = False
     for layer in network.modules():
         if isinstance(layer, nn.Dropout2d):

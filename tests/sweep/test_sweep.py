@@ -33,6 +33,7 @@ SMALL = """
 Extractor.aggregation = "learned"
 Extractor.resolution = 64
 extract_features.batch_size = 32
+extract_features.bfloat16 = True
 VAE.latents = 4
 Encoder.widths = (32,)
 Encoder.init = "orthogonal"
