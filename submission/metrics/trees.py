@@ -11,6 +11,9 @@ before, here it is the rows' own. Sums over such rows can differ in their last b
 Compiled by numba: about 8 seconds of processor time once, then read from numba's cache.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -340,6 +343,7 @@ def _grow_trees(data, targets, is_class, seeds, settings, raw, nodes, counts, va
             raw[k, i] += learning_rate * values[k, leaf_of[i]]
 
 
+grow_trees: Callable[..., Any]
 try:
     grow_trees = njit(nogil=True, error_model="numpy", cache=True)(_grow_trees)
 except RuntimeError:  # neither this folder nor the user's cache can be written: compile each time
