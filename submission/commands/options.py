@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
-from submission.metrics.settings import METRICS, ScoreOptions, chosen
+from submission.metrics.settings import DCI_FITS, METRICS, ScoreOptions, chosen
 from submission.runtime import paths
 
 T = TypeVar("T")
@@ -42,6 +42,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_metrics(parser: argparse.ArgumentParser) -> None:
     what = "comma-separated, some of %(default)s"
     parser.add_argument("--metrics", default=",".join(METRICS), help=what)
+    what = "how DCI's trees are grown: ours, the same trees sooner, or scikit-learn's own code"
+    parser.add_argument("--dci", choices=DCI_FITS, default=DCI_FITS[0], help=what)
     add_quick(parser)
 
 

@@ -29,6 +29,7 @@ def score(
     representation_function: RepresentationFunction = identity,
     metrics: Sequence[str] = METRICS,
     workers: int | None = None,
+    dci_fit: str = "sorted",
 ) -> Result:
     """Compute the metrics under the settings bound in gin (`load_settings`).
 
@@ -36,7 +37,8 @@ def score(
         data: a disentanglement_lib GroundTruthData.
         representation_function: from observations of `data` to (N, C) floats.
         metrics: some of METRICS; each starts from its own fresh RandomState(0).
-        workers: processes for the DCI fits (default: one per core); the scores do not depend on it.
+        workers: threads for the DCI fits (default: one per core); the scores do not depend on it.
+        dci_fit: one of DCI_FITS: our trees, or scikit-learn's own (then `workers` are processes).
 
     Returns:
         Under each metric's name every number the library returns; `headline`, the reported number
@@ -68,7 +70,7 @@ def score(
             # SAP's linear classifiers stop at the library's iteration limit, as in the challenge.
             warnings.simplefilter("ignore", ConvergenceWarning)
             if metric == "dci":
-                values = compute_dci(data, representation_function, random_state, workers)
+                values = compute_dci(data, representation_function, random_state, workers, dci_fit)
             else:
                 values = stock[metric](data, representation_function, random_state)
         result["seconds"][metric] = time.perf_counter() - start

@@ -11,6 +11,8 @@ from submission.runtime.paths import CONFIGS
 
 Result = dict[str, Any]
 METRICS: tuple[str, ...] = ("factor_vae", "dci", "sap", "irs", "mig")
+# How DCI's boosted trees are grown: from features sorted once (`boosting`), or by scikit-learn.
+DCI_FITS = ("sorted", "scikit-learn")
 TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
 # The one number the server reports of each metric.
@@ -57,12 +59,14 @@ OFFICIAL: dict[str, Any] = {
 @dataclass(frozen=True)
 class ScoreOptions:
     """What a scoring is asked for: some of METRICS; `quick`: lowered sample counts, comparable with
-    nothing else; `stock`: the scorer's own route, the images through the model for every metric."""
+    nothing else; `stock`: the scorer's own route, the images through the model for every metric;
+    `dci`: one of DCI_FITS."""
 
     metrics: tuple[str, ...] = METRICS
     quick: bool = False
     device: str = "auto"
     stock: bool = False
+    dci: str = DCI_FITS[0]
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:

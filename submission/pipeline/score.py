@@ -52,16 +52,18 @@ def score_run(
     if options.stock:
         with stages.stage("scoring (stock route)"):
             images = GridImages(dataset.array(), sizes)
-            result = score(images, torchscript_function(load(model)), metrics)
+            function = torchscript_function(load(model))
+            result = score(images, function, metrics, dci_fit=options.dci)
     else:
         with stages.stage("codes for scoring"):
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
-            result = score(GridRepresentations(codes, sizes), metrics=metrics)
+            data = GridRepresentations(codes, sizes)
+            result = score(data, metrics=metrics, dci_fit=options.dci)
     for metric, reason in result["not_scored"].items():
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
-        ideal = _ideal(sizes, metrics)
+        ideal = _ideal(sizes, metrics, options.dci)
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
@@ -70,11 +72,11 @@ def score_run(
     draw_run(folder)
 
 
-def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
+def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...], dci_fit: str) -> Result:
     """The ideal code's scores, from the cache if this grid had them with these settings before."""
     settings = bound_settings()
     version = importlib.metadata.version("scikit-learn")
-    key = json.dumps([factor_sizes, sorted(metrics), settings, version])
+    key = json.dumps([factor_sizes, sorted(metrics), settings, version, dci_fit])
     name = hashlib.sha256(key.encode()).hexdigest()[:24] + ".json"
     cached = paths.cache_folder() / "ideal" / name
     if cached.exists():
@@ -84,7 +86,7 @@ def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
             if all(-1 <= kept["headline"][name] <= 1 for name in metrics):
                 return kept
     data = GridRepresentations(ideal_code(factor_sizes), factor_sizes)
-    ideal = score(data, metrics=metrics)
+    ideal = score(data, metrics=metrics, dci_fit=dci_fit)
     with kept_if_possible("the ideal code's scores"):
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_text(cached, json.dumps(ideal))
