@@ -35,7 +35,7 @@ FACTORS = ("object_color", "object_shape", "object_size", "camera_height", "back
 # Epochs of 100 steps.
 _SMALL = ("rendered_source.images_per_epoch=6400", "rendered_source.validation_images=512")
 _SHORT = ("finetune.epochs=6", *_SMALL)
-_SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0)"
+_SIMULATED = "rendered_source.mix=(0.45, 0.55, 0.0, 0.0)"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> None:
         lock = locked(args.out / ".lock", "wait for it, or give this one another --out")
         writes = processes.process_rank() == 0
         with signals.stoppable(), lock if writes else nullcontext():
-            source = images.open_source(args.data or paths.data_folder())
+            threads = images.rendering_threads(device, processes.process_count())
+            source = images.open_source(args.data or paths.data_folder(), threads)
             start = options.filled(starts.Start, args)
             refuse_overwriting(args.out / SHIPPED_WEIGHTS.name, Path(start.weights).expanduser())
             refuse_overwriting(args.out / weights.SHIPPED_HEADS.name, *filter(None, [start.heads]))

@@ -1,7 +1,6 @@
 """`probe`: what the extractor and its heads read in labelled images."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from submission.commands.options import add_device, add_weights
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if args.picture:
         read = (args.gif, args.frames, args.weights, args.heads)
         refuse_overwriting(args.picture, *filter(None, read))
-    reader = partial(probe.read_factors, args.weights, args.heads, pick_device(args.device))
+    reader = probe.Reader(args.weights, args.heads, pick_device(args.device))
     if args.gif:
         found = probe.probe_animation(args.gif, args.complex, reader)
     elif args.frames:
@@ -51,5 +50,5 @@ def run(args: argparse.Namespace) -> None:
         dataset = open_dataset(args.data or paths.data_folder(), args.dataset)
         found = probe.probe_dataset(dataset, args.count, reader)
     if args.picture:
-        draw_confusion(found.read, found.true, found.complex_objects, found.what, args.picture)
+        draw_confusion(found.read, found.true, found.columns, found.what, args.picture)
     print(found.as_json() if args.json else found.as_text())

@@ -8,6 +8,7 @@ its whole course, so the start can be found from what is read.
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageSequence
 
-from submission.finetuning.network import AXES, readable
-from submission.render.rig import FACTOR_NAMES
+from submission.finetuning.network import AXES
+from submission.render.rig import COLOURS, FACTOR_NAMES, SOLIDS
 from submission.runtime.errors import UserError
 
 PANELS = 7
@@ -26,8 +27,8 @@ _TILT, _PAN = AXES
 # files were published, with colours, shapes and backgrounds in another order.
 _REAL_ANIMATIONS = {0: (2, 1, 3, 0, 5, 4), 1: (2, 3, 1, 5, 4, 0), 4: (1, 2, 0)}
 _VALUE_NAMES: dict[int, tuple[str, ...]] = {
-    0: ("white", "green", "red", "blue", "brown", "olive"),
-    1: ("cone", "cube", "cylinder", "hexagonal", "pyramid", "sphere"),
+    0: COLOURS,
+    1: SOLIDS,
     2: ("small", "large"),
     3: ("top", "center", "bottom"),
     4: ("purple", "sea green", "salmon"),
@@ -74,14 +75,15 @@ def course(start: int, values: int, frames: int) -> Numbers:
     return np.where(steps < values, steps, 2 * values - 1 - steps)
 
 
-def inferred_labels(read: Numbers, sizes: tuple[int, ...]) -> Labels:
+def inferred_labels(read: Numbers, values: Sequence[tuple[int, ...]]) -> Labels:
     """The factors of an animation: for each panel the start, of all possible ones, whose course
     agrees best with what was read in that panel, and so for the order of values.
 
     A reading that is wrong in about half of a panel's frames can pass for the truth of another
     start: that is how different the courses are.
 
-    `read` int64 (frames, 7 panels, 7) is what the heads read, `sizes` the factors' value counts.
+    `read` int64 (frames, 7 panels, 7) is what the heads read, `values` what they call each factor's
+    values, as network.named_values.
     """
     found: list[tuple[int, list[Numbers], tuple[int, ...]]] = []
     orders_known: tuple[dict[int, tuple[int, ...]], ...] = ({}, _REAL_ANIMATIONS)
@@ -90,11 +92,12 @@ def inferred_labels(read: Numbers, sizes: tuple[int, ...]) -> Labels:
         moves: tuple[int, ...] = (0, 1, 2, 3, 4, sixth, seventh)
         total, courses = 0, []
         for panel, factor in enumerate(moves):
-            size = sizes[factor]
+            size = len(values[factor])
             # Complex objects have fewer colours and shapes, in an order of their own.
             order = np.array(orders.get(factor, range(size)))
             order = order if len(order) == size else np.arange(size)
-            candidates = [order[course(start, size, len(read))] for start in range(size)]
+            names = np.array(values[factor])[order]
+            candidates = [names[course(start, size, len(read))] for start in range(size)]
             costs = [_cost(read[:, panel, factor], one, factor) for one in candidates]
             courses.append(candidates[int(np.argmin(costs))])
             total += min(costs)
@@ -113,11 +116,10 @@ def _cost(read: Numbers, course: Numbers, factor: int) -> int:
     return int(np.minimum(apart, 10).sum() if factor in (_TILT, _PAN) else 10 * (apart > 0).sum())
 
 
-def described(labels: Labels, complex_objects: bool) -> str:
-    """The configuration that all panels start at, in words; of complex objects only what the heads
-    know."""
+def described(labels: Labels, columns: range) -> str:
+    """The configuration that all panels start at, in words, of the columns that the heads know."""
     words = []
-    for i in readable(complex_objects):
+    for i in columns:
         value = labels.factors[0, 0, i]
         named = _VALUE_NAMES[i][value] if i in _VALUE_NAMES else value
         words.append(f"{FACTOR_NAMES[i].replace('_', ' ')} {named}")

@@ -2,6 +2,7 @@
 
 import logging
 import mmap
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,9 +12,10 @@ from pathlib import Path
 import gin
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from submission.data.dataset import Dataset, md5_warning, open_dataset, verify
-from submission.finetuning.network import AXES, FACTOR_SIZES
+from submission.finetuning.network import AXES, FACTOR_SIZES, WIDE_SIZES
 from submission.finetuning.processes import process_rank
 from submission.render.rig import AXIS_VALUES
 from submission.render.scene import axis_indices
@@ -38,6 +40,7 @@ class Source:
         epoch: number of an epoch, from 0 -> its images' numbers in the order of training; those of
             `validation` are in none.
         description: for the weight file. identity: the files' md5, where that does not tell.
+        values: of each factor, FACTOR_SIZES or WIDE_SIZES.
     """
 
     load: Callable[[Numbers], Batch]
@@ -45,14 +48,16 @@ class Source:
     validation: Numbers
     description: str
     identity: str = ""
+    values: tuple[int, ...] = FACTOR_SIZES
 
 
 @configurable
-def open_source(folder: Path, images: Text = gin.REQUIRED) -> Source:
-    """The images that the configuration asks for: "files" in `folder`, or "rendered"."""
+def open_source(folder: Path, threads: int = 1, images: Text = gin.REQUIRED) -> Source:
+    """The images that the configuration asks for: "files" in `folder`, or "rendered" by so many
+    threads."""
     if images not in ("files", "rendered"):
         raise UserError(f"open_source.images is {images!r}, it must be 'files' or 'rendered'")
-    return file_source(folder) if images == "files" else rendered_source()
+    return file_source(folder) if images == "files" else rendered_source(threads)
 
 
 @configurable
@@ -113,25 +118,39 @@ def file_source(
 
 @configurable
 def rendered_source(
+    threads: int = 1,
     images_per_epoch: Count = gin.REQUIRED,
     validation_images: Count = gin.REQUIRED,
     mix: Shares = gin.REQUIRED,
     strength: Weight = gin.REQUIRED,
+    free_objects: Share = gin.REQUIRED,
     seed: Whole = gin.REQUIRED,
 ) -> Source:
-    """Renders of randomised appearance, none shown twice; see render_random."""
+    """Renders of randomised appearance, none shown twice; see randomize.Look. The heads are wide as
+    soon as any image may show other objects than the six simple solids."""
     # Imported here because its compiler is slow to import and every command imports this module.
-    from submission.render.randomize import render_random
+    from submission.render.randomize import Look, render_random
+
+    look = Look(mix, strength, free_objects)
 
     def load(numbers: Numbers) -> Batch:
-        # One thread, beside the training: it needs a thirtieth of the training's time.
-        return render_random(seed, numbers, mix, strength, threads=1)
+        return render_random(seed, numbers, look, threads)
 
     def epoch(number: int) -> Numbers:
         return np.arange(number * images_per_epoch, (number + 1) * images_per_epoch)
 
-    what = f"rendered; toy, realistic, real look {tuple(mix)}, randomisation {strength}"
-    return Source(load, epoch, np.arange(_VALIDATION, _VALIDATION + validation_images), what)
+    what = f"rendered; toy, realistic, real, complex look {tuple(mix)}, randomisation {strength}"
+    what += f", free objects {free_objects}" if free_objects else ""
+    values = WIDE_SIZES if mix[3] or free_objects else FACTOR_SIZES
+    validation = np.arange(_VALIDATION, _VALIDATION + validation_images)
+    return Source(load, epoch, validation, what, values=values)
+
+
+def rendering_threads(device: torch.device, processes: int) -> int:
+    """Threads that a process may render with. On a GPU all cores but one are idle; on a CPU one
+    thread keeps up: it takes a thirtieth of the training's time."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, (cores - 1) // processes) if device.type == "cuda" else 1
 
 
 def labels(dataset: Dataset, rows: Numbers, values: tuple[int, ...] = FACTOR_SIZES) -> Numbers:

@@ -6,8 +6,8 @@ columns are tilt and pan, in this order, as in all of this project.
 
 import json
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from submission.features.extractor import Extractor, channels_last
 from submission.features.weights import load_extractor
 from submission.finetuning import animation
 from submission.finetuning.images import labels
-from submission.finetuning.network import AXES, COMPLEX_SIZES, FACTOR_SIZES
+from submission.finetuning.network import AXES, COMPLEX_SIZES, FACTOR_SIZES, named_values, readable
 from submission.finetuning.scores import scores, table
 from submission.finetuning.weights import read_heads
-from submission.render.rig import FACTOR_NAMES
+from submission.render.rig import COLOURS, FACTOR_NAMES
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
 from submission.runtime.text import aligned
@@ -33,29 +33,60 @@ from submission.runtime.text import aligned
 BATCH_SIZE = 64
 Images = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
-Reader = Callable[[Images], Numbers]  # as read_factors, of some weights and heads
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Extractor and heads of two files. UserError for a file that does not hold them."""
+
+    weights: Path
+    heads: Path
+    device: torch.device
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether the heads know complex objects' colours and shapes."""
+        return len(read_heads(self.heads)[0][1]) == len(COLOURS)
+
+    def read(self, images: Images, batch_size: int = BATCH_SIZE) -> Numbers:
+        """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
+        extractor = load_extractor(self.weights, Extractor(aggregation="learned", resolution=64))
+        channels_last(extractor.to(self.device))
+        heads = read_heads(self.heads)
+        layers = [(weight.to(self.device), bias.to(self.device)) for weight, bias in heads]
+        read = []
+        bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)
+        with bar, torch.inference_mode():
+            for begin in range(0, len(images), batch_size):
+                batch = to_float(images[begin : begin + batch_size], self.device)
+                vectors = extractor(batch.contiguous(memory_format=torch.channels_last))
+                best = [(vectors @ weight.T + bias).argmax(dim=1) for weight, bias in layers]
+                read.append(torch.stack(best, dim=1).cpu().numpy())
+                bar.update(len(batch))
+        return np.concatenate(read)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Labelled images and what is read in them: the factors, int64 (n, 7)."""
+    """Labelled images and what is read in them: the factors, int64 (n, 7), as the heads call them,
+    and the columns that these know."""
 
     what: str  # the images are
     true: Numbers
     read: Numbers
-    complex_objects: bool
+    columns: range
     note: str = ""  # how the labels were found, if they were not given
     moved: dict[str, dict[str, float]] = field(default_factory=dict)  # see on_own_panel
 
     def as_json(self) -> str:
         answer: dict[str, Any] = {"images": len(self.true), "what": self.what}
-        answer["scores"] = scores(self.read, self.true, self.complex_objects)
+        answer["scores"] = scores(self.read, self.true, self.columns)
         answer |= {"on_own_panel": self.moved} if self.moved else {}
         answer |= {"note": self.note} if self.note else {}
         return json.dumps(answer, indent=2)
 
     def as_text(self) -> str:
-        parts = [self.what, table(scores(self.read, self.true, self.complex_objects))]
+        parts = [self.what, table(scores(self.read, self.true, self.columns))]
         if self.moved:
             rows = []
             for name, row in self.moved.items():
@@ -71,52 +102,43 @@ class Probe:
 def probe_animation(path: Path, complex_objects: bool, reader: Reader) -> Probe:
     """A sample animation of MPI3D; UserError as read_animation."""
     frames = animation.read_animation(path)
-    read = reader(frames.reshape(-1, *IMAGE_SHAPE))
+    read = reader.read(frames.reshape(-1, *IMAGE_SHAPE))
     panels = read.reshape(*frames.shape[:2], len(FACTOR_SIZES))
-    found = animation.inferred_labels(panels, COMPLEX_SIZES if complex_objects else FACTOR_SIZES)
+    found = animation.inferred_labels(panels, named_values(complex_objects, reader.wide))
+    columns = readable(complex_objects, reader.wide)
     note = (
         "An animation carries no labels: each factor's course follows from where it starts, "
         "and the start was taken that agrees best with what was read in its panel. All panels "
-        f"start at {animation.described(found, complex_objects)}: look whether that is so. The "
+        f"start at {animation.described(found, columns)}: look whether that is so. The "
         "first table counts all frames, most of which show this one configuration."
     )
     what = f"{path.name}: {len(frames)} frames of {animation.PANELS} panels"
-    moved = on_own_panel(panels, found, complex_objects)
-    return Probe(what, found.factors.reshape(read.shape), read, complex_objects, note, moved)
+    moved = on_own_panel(panels, found, columns)
+    return Probe(what, found.factors.reshape(read.shape), read, columns, note, moved)
 
 
 def probe_frames(path: Path, complex_objects: bool, reader: Reader) -> Probe:
     """An npz file of labelled frames; UserError as labelled_frames."""
     images, true = labelled_frames(path, complex_objects)
-    return Probe(f"{path.name}: {len(images)} images", true, reader(images), complex_objects)
+    true = _named(true, complex_objects, reader.wide)
+    columns = readable(complex_objects, reader.wide)
+    return Probe(f"{path.name}: {len(images)} images", true, reader.read(images), columns)
 
 
 def probe_dataset(dataset: Dataset, count: int, reader: Reader) -> Probe:
     """`count` images of a data file; UserError as labelled_sample."""
     images, true = labelled_sample(dataset, count)
-    read = reader(images)
+    read = reader.read(images)
     true, note = axes_as_tilt_and_pan(dataset, read, true)
+    objects = dataset.name == "mpi3d_real_complex", reader.wide
     what = f"{len(images)} images of {dataset.description}"
-    return Probe(what, true, read, dataset.name == "mpi3d_real_complex", note)
+    return Probe(what, _named(true, *objects), read, readable(*objects), note)
 
 
-def read_factors(
-    weights: Path, heads: Path, device: torch.device, images: Images, batch_size: int = BATCH_SIZE
-) -> Numbers:
-    """The most likely value of each factor: uint8 (n, 64, 64, 3) -> int64 (n, 7)."""
-    extractor = load_extractor(weights, Extractor(aggregation="learned", resolution=64))
-    channels_last(extractor.to(device))
-    layers = [(weight.to(device), bias.to(device)) for weight, bias in read_heads(heads)]
-    read = []
-    bar = progress_bar(total=len(images), desc="reading", unit=" images", delay=2)
-    with bar, torch.inference_mode():
-        for begin in range(0, len(images), batch_size):
-            batch = to_float(images[begin : begin + batch_size], device)
-            vectors = extractor(batch.contiguous(memory_format=torch.channels_last))
-            best = [(vectors @ weight.T + bias).argmax(dim=1) for weight, bias in layers]
-            read.append(torch.stack(best, dim=1).cpu().numpy())
-            bar.update(len(batch))
-    return np.concatenate(read)
+def _named(factors: Numbers, complex_objects: bool, wide: bool) -> Numbers:
+    """A data set's own values (n, 7) as the heads call them."""
+    values = named_values(complex_objects, wide)
+    return np.stack([np.array(v)[factors[:, i]] for i, v in enumerate(values)], axis=1)
 
 
 def labelled_frames(path: Path, complex_objects: bool) -> tuple[Images, Numbers]:
@@ -168,14 +190,14 @@ def axes_as_tilt_and_pan(dataset: Dataset, read: Numbers, true: Numbers) -> tupl
 
 
 def on_own_panel(
-    read: Numbers, found: animation.Labels, complex_objects: bool
+    read: Numbers, found: animation.Labels, columns: range
 ) -> dict[str, dict[str, float]]:
     """Each factor on the frames of the panel that moves it, where a constant guess is no help:
     `mean_over_values`, and for tilt and pan the `error`, as in `scores`."""
     result: dict[str, dict[str, float]] = {}
     for panel, factor in enumerate(found.moves):
         name, key = FACTOR_NAMES[factor], "error" if factor in AXES else "mean_over_values"
-        own = scores(read[:, panel], found.factors[:, panel], complex_objects)
+        own = scores(read[:, panel], found.factors[:, panel], columns)
         if name in own:
             result[name] = {key: own[name][key]}
     return result

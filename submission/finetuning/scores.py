@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from submission.finetuning.network import AXES, FACTOR_SIZES, readable
+from submission.finetuning.network import AXES, FACTOR_SIZES
 from submission.render.rig import AXIS_VALUES, FACTOR_NAMES
 from submission.render.scene import rig_of
 from submission.runtime.files import replacing
@@ -14,18 +14,18 @@ from submission.runtime.text import aligned
 Numbers = npt.NDArray[np.int64]
 
 
-def scores(read: Numbers, true: Numbers, complex_objects: bool) -> dict[str, dict[str, float]]:
-    """How well `read` agrees with `true`, both int64 (n, 7) in the order of rig.FACTOR_NAMES.
+def scores(read: Numbers, true: Numbers, columns: range) -> dict[str, dict[str, float]]:
+    """How well `read` agrees with `true`, both int64 (n, 7) in the order of rig.FACTOR_NAMES, in
+    the `columns` that the heads know.
 
     For each discrete factor `mean_over_values` (the accuracy on the images of one value, averaged
     over the values that occur), `accuracy` (over all images) and `constant_guess` (the accuracy of
     always naming the most frequent value). For tilt and pan `error` (mean absolute, in steps),
     `within_one_step` (share), and `constant_guess` (the mean absolute error of the median). For
     `arm` the `median_angle` and the share `within_10_degrees` between read and true arm direction.
-    Complex objects' colour and shape are left out, see readable.
     """
     result: dict[str, dict[str, float]] = {}
-    for i in readable(complex_objects):
+    for i in columns:
         name, r, t = FACTOR_NAMES[i], read[:, i], true[:, i]
         if i in AXES:
             error, guess = np.abs(r - t), np.abs(t - np.median(t)).mean()
@@ -67,19 +67,17 @@ def table(result: dict[str, dict[str, float]]) -> str:
     return "\n".join([*aligned(rows), "", arm])
 
 
-def draw_confusion(
-    read: Numbers, true: Numbers, complex_objects: bool, what: str, path: Path
-) -> None:
+def draw_confusion(read: Numbers, true: Numbers, columns: range, what: str, path: Path) -> None:
     """A PNG: for each factor the share of each true value (row) that was read as each value, under
     `what` the images are, so that a stand-in's is not taken for MPI3D's."""
     # Imported here: a training that draws nothing does without.
     from matplotlib.figure import Figure
 
-    shown = readable(complex_objects)
-    figure = Figure(figsize=(2.4 * len(shown), 2.8))
-    panels = figure.subplots(1, len(shown), squeeze=False)
-    for panel, i in zip(panels[0], shown, strict=True):
-        counts = np.zeros((FACTOR_SIZES[i], FACTOR_SIZES[i]))
+    figure = Figure(figsize=(2.4 * len(columns), 2.8))
+    panels = figure.subplots(1, len(columns), squeeze=False)
+    for panel, i in zip(panels[0], columns, strict=True):
+        size = int(max(read[:, i].max(), true[:, i].max(), FACTOR_SIZES[i] - 1)) + 1
+        counts = np.zeros((size, size))
         np.add.at(counts, (true[:, i], read[:, i]), 1)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -87,7 +85,7 @@ def draw_confusion(
         panel.set_xlabel("read", fontsize=8)
         panel.tick_params(labelsize=7)
         if i not in AXES:
-            panel.set(xticks=range(FACTOR_SIZES[i]), yticks=range(FACTOR_SIZES[i]))
+            panel.set(xticks=range(size), yticks=range(size))
     panels[0, 0].set_ylabel("true", fontsize=8)
     figure.suptitle(what, fontsize=8)
     figure.tight_layout()

@@ -10,7 +10,7 @@ from torchvision.models import VGG19_BN_Weights
 
 from submission.features.extractor import Extractor
 from submission.features.weights import check_sha256, copy_weights, read_weights
-from submission.finetuning.network import Network
+from submission.finetuning.network import FACTOR_SIZES, Network
 from submission.finetuning.weights import read_heads
 from submission.runtime.errors import UserError
 
@@ -38,23 +38,28 @@ class Start:
         return " ".join([Path(self.weights).name, *digests])
 
 
-def start_network(start: Start, seed: int) -> Network:
-    """The network as training begins; what no file gives is He-uniform (PyTorch's own
-    initialisation in an untrained VGG). UserError: no such file, one of another architecture, or a
-    failed download."""
+def start_network(start: Start, seed: int, values: tuple[int, ...] = FACTOR_SIZES) -> Network:
+    """The network as training begins, with heads of so many `values`; what no file gives is
+    He-uniform (PyTorch's own initialisation in an untrained VGG). A file of narrow heads gives
+    wide ones the values that it has. UserError: no such file, one of another architecture, wide
+    heads for a network of narrow ones, or a failed download."""
     torch.manual_seed(seed)
-    network = Network(Extractor())
+    network = Network(Extractor(), values=values)
     if start.weights != "scratch":
         tensors = _read_start(start)
         with_aggregation = any(key.startswith("aggregator.") for key in tensors)
         name = str(start.craft_file) if start.weights == "craft" else start.weights
         copy_weights(network.extractor, tensors, name, with_aggregation)
     if start.heads is not None:
+        heads = read_heads(start.heads)
+        if len(heads[0][1]) > values[0]:
+            what = f"{start.heads} has heads for complex objects, which these images do not show"
+            raise UserError(f"{what}: name other --heads, or let rendered_source.mix show some")
         with torch.no_grad():
-            for head, (weight, bias) in zip(network.heads, read_heads(start.heads), strict=True):
+            for head, (weight, bias) in zip(network.heads, heads, strict=True):
                 assert isinstance(head, nn.Linear)
-                head.weight.copy_(weight / network.head_scale)
-                head.bias.copy_(bias)
+                head.weight[: len(bias)] = weight / network.head_scale
+                head.bias[: len(bias)] = bias
     return network
 
 

@@ -12,6 +12,7 @@ import torch
 
 from submission.data.dataset import Dataset, md5_warning
 from submission.features.weights import SHIPPED_WEIGHTS
+from submission.render.rig import FACTOR_NAMES
 from submission.runtime.errors import UserError
 
 # The heads' code is imported where it is used: few files are looked at.
@@ -57,7 +58,7 @@ def _shares(
     """Each discrete factor that varies, the share of images in which it is read right, and the
     share that always naming its most frequent value would get."""
     from submission.finetuning.images import labels
-    from submission.finetuning.probe import read_factors
+    from submission.finetuning.probe import Reader
     from submission.finetuning.scores import scores
     from submission.finetuning.weights import SHIPPED_HEADS
 
@@ -66,7 +67,7 @@ def _shares(
     drawn = np.sort(np.random.default_rng(0).choice(rows, min(_COUNT, rows), replace=False))
     true = labels(dataset, drawn)
     images = dataset.images_at(drawn)
-    read = read_factors(SHIPPED_WEIGHTS, SHIPPED_HEADS, device, images, batch_size)
-    found = scores(read, true, complex_objects=False)
+    read = Reader(SHIPPED_WEIGHTS, SHIPPED_HEADS, device).read(images, batch_size)
+    found = scores(read, true, range(len(FACTOR_NAMES)))
     rights = [(n, s["accuracy"], s["constant_guess"]) for n, s in found.items() if "accuracy" in s]
     return [one for one in rights if one[2] < 1]

@@ -79,7 +79,7 @@ def finetune_from(start: Start, source: Source, folder: Path, device: torch.devi
     """Section 2.1 as gin describes it: `finetune` from these starting weights. Raises as
     start_network and finetune."""
     settings = Settings()
-    network = start_network(start, settings.seed)
+    network = start_network(start, settings.seed, source.values)
     begun, images, config = start.description, source.description, gin.config_str()
     made_by = f"python -m submission finetune, torch {torch.__version__}"
     metadata = {"start": begun, "images": images, "config": config, "made_by": made_by}
@@ -273,9 +273,11 @@ def validate(
     network: Network, source: Source, settings: Settings, device: torch.device
 ) -> dict[str, float]:
     """On the source's validation images: the loss, the accuracy of each factor under its name
-    (share, 0..1), and `tilt_error`, `pan_error`, the mean absolute errors in steps."""
+    (share, 0..1, of the images that have a value of it), and `tilt_error`, `pan_error`, the mean
+    absolute errors in steps."""
     network.eval()
-    sums = torch.zeros(11, dtype=torch.float64, device=device)  # images, loss, 7 right, 2 errors
+    # Images, loss, 2 errors; of each factor those labelled and those read right.
+    sums = torch.zeros(18, dtype=torch.float64, device=device)
     size, rank, world = settings.batch_size, process_rank(), process_count()
     for images, factors in batches(source, source.validation, size, rank, world):
         truth = torch.from_numpy(factors).to(device)
@@ -283,13 +285,15 @@ def validate(
         read = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
         sums[0] += len(images)
         sums[1] += len(images) * finetuning_loss(logits, truth, settings.axis_smoothing)
-        sums[2:9] += (read == truth).sum(dim=0)
-        sums[9:] += (read - truth)[:, list(AXES)].abs().sum(dim=0)
+        sums[2:4] += (read - truth)[:, list(AXES)].abs().sum(dim=0)
+        sums[4:11] += (truth >= 0).sum(dim=0)
+        sums[11:] += (read == truth).sum(dim=0)
     if world > 1:
         dist.all_reduce(sums)
-    means = (sums[1:] / sums[0]).tolist()
+    loss, *errors = (sums[1:4] / sums[0]).tolist()
+    right = (sums[11:] / sums[4:11]).tolist()
     names = ["validation_loss", *FACTOR_NAMES, "tilt_error", "pan_error"]
-    return dict(zip(names, means, strict=True))
+    return dict(zip(names, [loss, *right, *errors], strict=True))
 
 
 def _input(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from submission.features.extractor import FEATURE_SIZE
 from submission.features.weights import SHIPPED_WEIGHTS, read_weights
-from submission.finetuning.network import FACTOR_SIZES, Network
+from submission.finetuning.network import FACTOR_SIZES, WIDE_SIZES, Network
 from submission.runtime.errors import UserError
 from submission.runtime.files import replacing
 from submission.runtime.paths import WEIGHTS
@@ -38,9 +38,9 @@ def write_weights(network: Network, folder: Path, metadata: dict[str, str]) -> N
 
 
 def read_heads(path: Path) -> list[tuple[Tensor, Tensor]]:
-    """The seven heads as (weight, bias), float32, to be applied to the unit vector itself (the
-    file's `head_scale` is multiplied into the weights). UserError: as read_weights, or not the
-    heads of this project."""
+    """The seven heads, of FACTOR_SIZES or WIDE_SIZES, as (weight, bias), float32, to be applied to
+    the unit vector itself (the file's `head_scale` is multiplied into the weights). UserError: as
+    read_weights, or not the heads of this project."""
     if not path.is_file():
         raise UserError(f"no heads file {path}: give --heads the path of one")
     tensors = read_weights(path)
@@ -53,7 +53,8 @@ def read_heads(path: Path) -> list[tuple[Tensor, Tensor]]:
     except (KeyError, ValueError, SafetensorError) as error:
         what = f"{path} holds no heads of this project ({error} is missing or wrong)"
         raise UserError(f"{what}: name a {SHIPPED_HEADS.name} that `finetune` wrote") from error
-    for i, (size, (weight, bias)) in enumerate(zip(FACTOR_SIZES, heads, strict=True)):
+    sizes = WIDE_SIZES if len(heads[0][1]) == WIDE_SIZES[0] else FACTOR_SIZES
+    for i, (size, (weight, bias)) in enumerate(zip(sizes, heads, strict=True)):
         if weight.shape != (size, FEATURE_SIZE) or bias.shape != (size,):
             should = f"should read {size} values from {FEATURE_SIZE} numbers"
             is_now = f"'heads.{i}' {should} and is {tuple(weight.shape)}"

@@ -7,93 +7,97 @@ difference between the domains' own values.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
-from submission.render.camera import splitmix64
+from submission.render import rig
+from submission.render.draws import Draws, FloatArray, Numbers
+from submission.render.objects import replace_objects
 from submission.render.raycast import render
-from submission.render.rig import AXIS_VALUES, HEXAGONAL
+from submission.render.rig import AXIS_VALUES, DOMAINS, HEXAGONAL
 from submission.render.scene import factor_sizes, parameters
-
-Numbers = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.floating[Any]]
-DOMAINS = ("toy", "realistic", "real")  # of the mix; complex objects are never trained on
 
 # What a quarter of the images borrow from another domain: where things are, not how they look.
 _GEOMETRY = (
     *("camera", "yaw", "pitch", "roll", "focal", "ring_inner", "tilt", "pan"),
-    *("shoulder_height", "shoulder_offset", "arm_length", "radius", "half_height"),
+    *("shoulder_height", "shoulder_offset", "arm_length"),
 )
-_mix = splitmix64.py_func  # over whole arrays; neighbouring numbers become unrelated ones
+_SIZES = ("radius", "half_height")  # of an object: only where both looks show the same ones
 
 
-class Draws:
-    """Random numbers of single images: each follows from (seed, image number, place of the call),
-    so that an image is the same in any batch of any process."""
+@dataclass(frozen=True)
+class Look:
+    """What is drawn.
 
-    def __init__(self, seed: int, numbers: Numbers) -> None:
-        start = _mix(np.array([seed], np.uint64))
-        self.keys = _mix(numbers.astype(np.uint64) ^ start)
-        self.calls = 0
+    Attributes:
+        mix: shares of the toy, realistic, real and complex look.
+        strength: 1 for the ranges below, 0 for the looks as they are.
+        free_objects: share of images whose object is another one, see objects.py.
+    """
 
-    def uniform(self, *shape: int) -> FloatArray:
-        """(n, *shape), uniform in (0, 1)."""
-        count = int(np.prod(shape, dtype=np.int64))
-        places = np.arange(self.calls, self.calls + count, dtype=np.uint64)
-        self.calls += count
-        bits = _mix(self.keys[:, None] + places * np.uint64(0x9E3779B97F4A7C15))
-        # 52 bits, in the middle of their interval: neither 0 nor 1 occurs.
-        return (((bits >> np.uint64(12)) + 0.5) * 2.0**-52).reshape(len(self.keys), *shape)
-
-    def normal(self, *shape: int) -> FloatArray:
-        return np.asarray(ndtri(self.uniform(*shape)))
-
-    def below(self, size: int) -> Numbers:
-        return (self.uniform() * size).astype(np.int64)
+    mix: Sequence[float]
+    strength: float
+    free_objects: float = 0.0
 
 
 def render_random(
-    seed: int, numbers: Numbers, mix: Sequence[float], strength: float, threads: int
+    seed: int, numbers: Numbers, look: Look, threads: int
 ) -> tuple[npt.NDArray[np.uint8], Numbers]:
     """Images number `numbers` of the endless set `seed`, and their factors.
 
     Args:
-        numbers: int64 (n,), 0 or more. mix: shares of the toy, realistic and real look.
-        strength: 1 for the ranges below, 0 for the domains' plain looks.
+        numbers: int64 (n,), 0 or more.
 
     Returns:
-        uint8 (n, 64, 64, 3), 0..255, and int64 (n, 7) in the order of rig.FACTOR_NAMES.
+        uint8 (n, 64, 64, 3), 0..255, and int64 (n, 7) in the order of rig.FACTOR_NAMES: colour and
+        shape as indices of rig.COLOURS and rig.SOLIDS, -1 for one that is not among them.
     """
-    columns, factors, _ = random_parameters(seed, numbers, mix, strength)
+    columns, factors, _ = random_parameters(seed, numbers, look)
     keys = Draws(seed + 1, numbers).keys  # of the noise, unrelated to the other draws
     return render(columns, keys, threads), factors
 
 
 def random_parameters(
-    seed: int, numbers: Numbers, mix: Sequence[float], strength: float
+    seed: int, numbers: Numbers, look: Look
 ) -> tuple[np.ndarray, Numbers, Numbers]:
-    """Records (n,) of rig.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in DOMAINS; each
-    follows from (seed, its number, mix, strength) alone."""
-    draws = Draws(seed, numbers)
+    """Records (n,) of rig.PARAMETERS, factors int64 (n, 7), domain int64 (n,) as in rig.DOMAINS;
+    each follows from (seed, its number, look) alone."""
+    draws, strength = Draws(seed, numbers), look.strength
     factors = np.stack([draws.below(size) for size in factor_sizes("real")], axis=1)
-    edges = np.cumsum(np.asarray(mix, np.float64) / np.sum(mix))
-    domain = np.minimum(np.searchsorted(edges, draws.uniform(), side="right"), 2)
-    plain = [parameters(name, factors) for name in DOMAINS]
+    shares = np.asarray(look.mix, np.float64)
+    edges = np.cumsum(shares / shares.sum())
+    last = np.flatnonzero(shares)[-1]
+    domain = np.minimum(np.searchsorted(edges, draws.uniform(), side="right"), last)
+    # What complex images and free objects need beside is drawn apart: without them the other
+    # draws are the same as ever.
+    more = Draws(seed + 2, numbers)
+    own = factors.copy()  # each look's own numbers of colours and shapes
+    complex_ones = domain == DOMAINS.index("complex")
+    for i, size in enumerate(factor_sizes("complex")[:2]):
+        own[:, i] = np.where(complex_ones, more.below(size), own[:, i])
+    plain = [parameters(name, own % factor_sizes(name)) for name in DOMAINS]
     columns = plain[0].copy()
-    borrowed = np.where(draws.uniform() < 0.25 * strength, draws.below(3), domain)
-    for i, own in enumerate(plain):
-        columns[domain == i] = own[domain == i]
+    lenders = len(DOMAINS) if shares[-1] > 0 else 3
+    borrowed = np.where(draws.uniform() < 0.25 * strength, draws.below(lenders), domain)
+    for i, values in enumerate(plain):
+        columns[domain == i] = values[domain == i]
     for i, other in enumerate(plain):
         for name in _GEOMETRY:
             columns[name][borrowed == i] = other[name][borrowed == i]
-    variation = _Variation(columns, factors, domain == 0, draws, strength)
+        for name in _SIZES if i < 3 else ():
+            lent = (borrowed == i) & ~complex_ones
+            columns[name][lent] = other[name][lent]
+    labels = factors
+    labels[complex_ones, 0] = np.array(rig.COMPLEX_COLOURS)[own[complex_ones, 0]]
+    labels[complex_ones, 1] = np.array(rig.COMPLEX_SOLIDS)[own[complex_ones, 1]]
+    replace_objects(columns, labels, look.free_objects, more)
+    variation = _Variation(columns, labels, domain == 0, draws, strength)
     # Each place of a draw decides its numbers: the order must stay, here and in what they call.
     for vary in ("camera", "platform", "arm", "object", "light", "response"):
         getattr(variation, vary)()
-    return columns, factors, domain
+    return columns, labels, domain
 
 
 class _Variation:

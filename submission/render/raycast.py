@@ -117,7 +117,9 @@ def _draw(solid, p, view, sun, depth, paint, box):
             elif back:  # the inside of a cup lights itself
                 factor = 0.5 * (factor + p.ambient + p.diffuse)
             elif kind == solids.SEAMED_BALL:
-                back = abs(normal[0] ** 2 - normal[1] ** 2 + 0.6 * normal[2]) < 0.16
+                back = solids.on_seam(normal)
+            elif solid.stripes[0] > 0.0:
+                back = solids.on_stripe(solid.stripes, along(o, d, t), normal)
             depth[row, column] = t
             for k in range(3):
                 surface = solid.inside_rgb[k] if back else solid.rgb[k]

@@ -18,6 +18,13 @@ SOLIDS = (
     *("cone", "cube", "cylinder", "hexagonal", "pyramid", "sphere"),
     *("coffee_cup", "tennis_ball", "croissant", "beer_cup"),
 )
+# Families of free objects, which no data set shows: see objects.py.
+SUPERQUADRIC, TORUS, CAPSULE, PRISM, MUG, CRESCENT, TWO_PARTS = range(10, 17)
+# What the heads of an extractor that has seen complex objects name: all colours and solids of the
+# four looks; those of the complex objects by their place among them.
+COLOURS = ("white", "green", "red", "blue", "brown", "olive", "yellow")
+COMPLEX_COLOURS = (6, 1, 5, 2)
+COMPLEX_SOLIDS = (COFFEE_CUP, TENNIS_BALL, CROISSANT, BEER_CUP)
 
 # Everything an image depends on, one record of float32 each. `scene.parameters` fills it with a
 # domain's own values; a caller may change any column of any image before rendering. Lengths are in
@@ -79,6 +86,9 @@ PARAMETERS = np.dtype(
         ("object_roll", "f4"),
         ("object_rgb", "f4", 3),
         ("inside_rgb", "f4", 3),  # a cup's inside, a tennis ball's seam
+        ("form", "f4", 3),  # of a free object, by its family: see solids.add_object
+        # stripes of inside_rgb: 0 none, 1 along the arm, 2 across, 3 a seam; their wave number
+        ("stripes", "f4", 2),
         # light; `light` is the direction towards it, not normalised
         ("light", "f4", 3),
         ("ambient", "f4"),

@@ -13,11 +13,14 @@ from submission.render import rig
 from submission.render.vectors import FAR, UP, ZERO, along, cross, dot, unit, vec3
 
 _BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
+_SUPERQUADRIC, _TORUS = 8, 9
 SOLID = np.dtype(
     [
         *(("kind", "f8"), ("centre", "f8", 3), ("axes", "f8", (3, 3)), ("extents", "f8", 3)),
-        ("extra", "f8", 3),  # sides and taper of _hit_sides, or profile of _hit_revolution
+        # sides and taper of _hit_sides, profile of _hit_revolution, exponents of a superquadric
+        ("extra", "f8", 3),
         *(("rgb", "f8", 3), ("inside_rgb", "f8", 3)),  # of a cup's inside, a ball's seam
+        ("stripes", "f8", 2),
         ("gloss", "f8"),
     ]
 )
@@ -49,7 +52,8 @@ _SIN = np.sin(np.arange(6) * np.pi / 3.0)
 
 @njit(error_model="numpy")
 def _hit_sides(o, d, sides, apothem, half_height, taper):
-    """A prism of 4 or 6 sides, or (taper = apothem / height) a pyramid with its apex at +z."""
+    """A prism of 3 to 8 sides, tapered, or (taper = apothem / height) a pyramid with its apex at
+    +z."""
     slope = d[2] if abs(d[2]) > 1e-9 else 1e-9
     near, far = (-half_height - o[2]) / slope, (half_height - o[2]) / slope
     normal = (0.0, 0.0, -1.0)
@@ -59,8 +63,11 @@ def _hit_sides(o, d, sides, apothem, half_height, taper):
     for i in range(sides):
         if sides == 6:
             nx, ny = _COS[i], _SIN[i]
-        else:
+        elif sides == 4:
             nx, ny = float((i == 0) - (i == 2)), float((i == 1) - (i == 3))
+        else:
+            turn = 2.0 * math.pi * i / sides
+            nx, ny = math.cos(turn), math.sin(turn)
         # The side plane passes `apothem` from the axis at half height -half_height.
         ahead = nx * d[0] + ny * d[1] + taper * d[2]
         room = apothem - taper * half_height - (nx * o[0] + ny * o[1] + taper * o[2])
@@ -75,6 +82,14 @@ def _hit_sides(o, d, sides, apothem, half_height, taper):
     if near > far or near < 1e-4:
         return _MISS
     return near, normal, False
+
+
+@njit(error_model="numpy")
+def _apothem(sides):
+    """Of a polygon about which the unit circle goes; a square's half side is 1."""
+    if sides == 4:
+        return 1.0
+    return math.sqrt(0.75) if sides == 6 else math.cos(math.pi / sides)
 
 
 @njit(error_model="numpy")
@@ -142,6 +157,63 @@ def _hit_capsule(o, d, radius, reach):
 
 
 @njit(error_model="numpy")
+def _superquadric(x, y, z, extents, extra):
+    """Below 0 inside of (|x/a|^p + |y/b|^p)^(q/p) + |z/c|^q = 1, exponents p, q >= 1 in `extra`:
+    2, 2 an ellipsoid, large ones a box, 1 an octahedron."""
+    p, q = extra[0], extra[1]
+    level = abs(x / extents[0]) ** p + abs(y / extents[1]) ** p
+    return level ** (q / p) + abs(z / extents[2]) ** q - 1.0
+
+
+@njit(error_model="numpy")
+def _torus(x, y, z, extents, extra):
+    """Below 0 inside of the ring about z: the tube's radius is extents[2], its middle's the rest of
+    extents[0]; `extra` is not used."""
+    away = math.sqrt(x * x + y * y) - (extents[0] - extents[2])
+    return (away * away + z * z) / (extents[2] * extents[2]) - 1.0
+
+
+_MARCH, _HALVINGS = 40, 14
+
+
+@njit(error_model="numpy")
+def _hit_implicit(o, d, inside, extents, extra):
+    """The first change of sign of inside(x, y, z, extents, extra) along the ray, looked for at even
+    steps across the solid's box."""
+    near, far = 1e-4, FAR
+    for i in range(3):
+        slope = d[i] if abs(d[i]) > 1e-9 else 1e-9
+        low, high = (-extents[i] - o[i]) / slope, (extents[i] - o[i]) / slope
+        near, far = max(near, min(low, high)), min(far, max(low, high))
+    if near >= far:
+        return _MISS
+    step = (far - near) / _MARCH
+    high = -1.0
+    for k in range(1, _MARCH + 1):
+        t = near + k * step
+        if inside(o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2], extents, extra) <= 0.0:
+            high = t
+            break
+    if high < 0.0:
+        return _MISS
+    low = high - step
+    for _ in range(_HALVINGS):
+        t = 0.5 * (low + high)
+        if inside(o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2], extents, extra) <= 0.0:
+            high = t
+        else:
+            low = t
+    x, y, z = o[0] + high * d[0], o[1] + high * d[1], o[2] + high * d[2]
+    e = 1e-4 * extents[2]
+    slope = (
+        inside(x + e, y, z, extents, extra) - inside(x - e, y, z, extents, extra),
+        inside(x, y + e, z, extents, extra) - inside(x, y - e, z, extents, extra),
+        inside(x, y, z + e, extents, extra) - inside(x, y, z - e, extents, extra),
+    )
+    return high, unit(slope), False
+
+
+@njit(error_model="numpy")
 def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss):
     """Fill the next free record of `solids` (its kind is negative)."""
     n = 0
@@ -149,6 +221,7 @@ def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss
         n += 1
     solid = solids[n]
     solid.kind, solid.gloss = kind, gloss
+    solid.stripes[:] = 0.0
     for i in range(3):
         solid.centre[i] = centre[i]
         solid.extents[i] = extents[i]
@@ -206,8 +279,22 @@ def add_arm(solids, p, u, w, arm, shoulder, centre):
 @njit(error_model="numpy")
 def add_object(solids, p, centre, axes):
     """The manipulated object of the record `p`, its z axis along the arm."""
+    first = 0
+    while solids[first].kind >= 0.0:
+        first += 1
+    if int(p.shape) < rig.SUPERQUADRIC:
+        _add_named(solids, p, centre, axes)
+    else:
+        _add_free(solids, p, centre, axes)
+    for n in range(first, len(solids)):
+        solids[n].stripes[0], solids[n].stripes[1] = p.stripes[0], p.stripes[1]
+
+
+@njit(error_model="numpy")
+def _add_named(solids, p, centre, axes):
+    """One of MPI3D's ten objects."""
     shape, r, h = int(p.shape), p.radius, p.half_height
-    x_axis, y_axis, z_axis = axes
+    _, y_axis, z_axis = axes
     colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
     if shape == rig.CROISSANT:
         back = along(ZERO, z_axis, -1.0)  # it bulges towards the arm
@@ -221,8 +308,7 @@ def add_object(solids, p, centre, axes):
     elif shape == rig.PYRAMID:
         kind, extra = _SIDES, (4.0, 0.5 * r / h, 0.0)
     elif shape == rig.CONE:
-        k = (0.5 * r / h) ** 2
-        extra = (k * h * h, -2.0 * k * h, k)
+        extra = _cone(r, h)
     elif shape == rig.SPHERE:
         kind = _BALL
     elif shape == rig.TENNIS_BALL:
@@ -234,8 +320,69 @@ def add_object(solids, p, centre, axes):
         kind = _CUP
     _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
     if kind == _CUP:
-        handle = along(along(centre, x_axis, 0.92 * r), z_axis, 0.2 * h)
-        _add_arc(solids, handle, z_axis, x_axis, 0.5 * h, 1.2, 0.13 * h, colour)
+        _add_handle(solids, p, centre, axes, 0.5 * h, 0.13 * h)
+
+
+@njit(error_model="numpy")
+def _cone(r, h):
+    """Profile of a cone: radius r at -h, 0 at h."""
+    k = (0.5 * r / h) ** 2
+    return (k * h * h, -2.0 * k * h, k)
+
+
+@njit(error_model="numpy")
+def _add_handle(solids, p, centre, axes, radius, thickness):
+    x_axis, _, z_axis = axes
+    handle = along(along(centre, x_axis, 0.92 * p.radius), z_axis, 0.2 * p.half_height)
+    colour = vec3(p.object_rgb)
+    _add_arc(solids, handle, z_axis, x_axis, radius, 1.2, thickness, colour)
+
+
+@njit(error_model="numpy")
+def _add_free(solids, p, centre, axes):
+    """An object of a free family, of the three numbers `form` beside radius and half height."""
+    shape, r, h = int(p.shape), p.radius, p.half_height
+    a, b, c = p.form[0], p.form[1], p.form[2]
+    _, y_axis, z_axis = axes
+    colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
+    if shape == rig.CRESCENT:  # half angle, sign of its bulge
+        back = along(ZERO, z_axis, -1.0 if b < 0.5 else 1.0)
+        _add_arc(solids, along(centre, back, -r), y_axis, back, r, a, h, colour)
+        return
+    kind, extents, extra = _SUPERQUADRIC, (r, a * r, h), (b, c, 0.0)  # width, two exponents
+    if shape == rig.TORUS:
+        kind, extents = _TORUS, (r, r, h)
+    elif shape == rig.CAPSULE:
+        kind, extents = _CAPSULE, (min(r, h), min(r, h), h)
+    elif shape == rig.PRISM:  # sides, taper: 0 none, 1 to an apex
+        kind, extents = _SIDES, (r, r, h)
+        extra = (a, 0.5 * b * r * _apothem(int(a)) / h, 0.0)
+    elif shape == rig.MUG:  # the foot's share of the rim's radius, whether there is a handle
+        foot = a * a * r * r
+        kind, extents = _CUP, (r, r, h)
+        extra = (0.5 * (r * r + foot), 0.5 * (r * r - foot) / h, 0.0)
+        if b > 0.5:
+            _add_handle(solids, p, centre, axes, c * h, 0.25 * c * h)
+    elif shape == rig.TWO_PARTS:  # which two, the upper one's share of the height
+        lower = along(centre, z_axis, -c * h)
+        upper = along(centre, z_axis, (1.0 - c) * h)
+        _add_part(solids, int(a) // 4, lower, axes, r, (1.0 - c) * h, colour, inside)
+        _add_part(solids, int(a) % 4, upper, axes, b * r, c * h, inside, colour)
+        return
+    _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
+
+
+@njit(error_model="numpy")
+def _add_part(solids, part, centre, axes, r, h, colour, inside):
+    """A cylinder, box, cone or ellipsoid."""
+    kind, extra = _REVOLUTION, (r * r, 0.0, 0.0)
+    if part == 1:
+        kind = _BOX
+    elif part == 2:
+        extra = _cone(r, h)
+    elif part == 3:
+        kind, extra = _SUPERQUADRIC, (2.0, 2.0, 0.0)
+    _add_solid(solids, kind, centre, axes, (r, r, h), extra, colour, inside, 1.0)
 
 
 @njit(error_model="numpy")
@@ -245,10 +392,29 @@ def hit(kind, o, d, extents, extra):
         return _hit_box(o, d, extents)
     if kind == _SIDES:
         sides = int(extra[0])
-        apothem = extents[0] * (math.sqrt(0.75) if sides == 6 else 1.0)
+        apothem = extents[0] * _apothem(sides)
         return _hit_sides(o, d, sides, apothem, extents[2], extra[1])
     if kind in (_REVOLUTION, _CUP):
         return _hit_revolution(o, d, extra, extents[2], kind == _REVOLUTION)
     if kind == _CAPSULE:
         return _hit_capsule(o, d, extents[0], extents[2] - extents[0])
+    if kind == _SUPERQUADRIC:
+        return _hit_implicit(o, d, _superquadric, extents, extra)
+    if kind == _TORUS:
+        return _hit_implicit(o, d, _torus, extents, extra)
     return _hit_ball(o, d, extents[0])
+
+
+@njit(error_model="numpy")
+def on_seam(normal):
+    """Whether a ball with this outward normal shows its seam there."""
+    return abs(normal[0] ** 2 - normal[1] ** 2 + 0.6 * normal[2]) < 0.16
+
+
+@njit(error_model="numpy")
+def on_stripe(stripes, point, normal):
+    """Whether a striped solid (rig.PARAMETERS) has its second colour at a point of its frame."""
+    if stripes[0] == 3.0:
+        return on_seam(normal)
+    place = point[2] if stripes[0] == 1.0 else point[0]
+    return math.sin(stripes[1] * place) > 0.0

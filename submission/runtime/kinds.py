@@ -37,7 +37,7 @@ def _or_none(kind: Kind) -> Kind:
 
 _COUNT = Kind(_whole(1), "a whole number in 1..2147483647")
 _RATE = Kind(_number(1e-30), "a finite number above 0")
-_SHARES = "three numbers in 0..1 in brackets, not all of them 0"
+_SHARES = "four numbers in 0..1 in brackets, not all of them 0"
 _BETAS = Kind(_several(_number(0, 0.999999), 2), "two numbers in 0..1, 1 excluded, in brackets")
 _WIDTHS = Kind(_several(_whole(1, 2**20)), "whole numbers in 1..1048575 in brackets: (512, 512)")
 _SCHEDULE = Kind(lambda value: value in ("constant", "cosine"), "'constant' or 'cosine'")
@@ -52,7 +52,7 @@ RateOrNone = Annotated[float | None, _or_none(_RATE)]
 Weight = Annotated[float, Kind(_number(0), "a finite number of at least 0")]
 Share = Annotated[float, Kind(_number(0, 1), "a number in 0..1")]
 Shares = Annotated[
-    Sequence[float], Kind(lambda value: _several(_number(0, 1), 3)(value) and any(value), _SHARES)
+    Sequence[float], Kind(lambda value: _several(_number(0, 1), 4)(value) and any(value), _SHARES)
 ]
 Betas = Annotated[tuple[float, float], _BETAS]
 Widths = Annotated[Sequence[int], _WIDTHS]

@@ -14,6 +14,7 @@ from PIL import Image, ImageSequence
 from submission.commands.probe import add_arguments, run
 from submission.finetuning import animation
 from submission.finetuning.animation import PANELS
+from submission.finetuning.network import named_values
 from submission.finetuning.probe import on_own_panel
 from submission.render.stand_in import render_images
 from submission.runtime.errors import UserError
@@ -83,13 +84,13 @@ def test_labels_are_found_through_wrong_readings(
     for factor, size in enumerate(SIZES):
         wrong = generator.random(read.shape[:2]) < 0.3
         read[..., factor][wrong] = generator.integers(0, size, wrong.sum())
-    found = animation.inferred_labels(read, SIZES)
+    found = animation.inferred_labels(read, named_values(False, wide=False))
     np.testing.assert_array_equal(found.factors, true)
     assert found.moves == moves
     # By hand: of panel 2's values (small, large) the share that was read right, averaged.
     r, t = read[:, 2, 2], true[:, 2, 2]
     expected = ((r[t == 0] == 0).mean() + (r[t == 1] == 1).mean()) / 2
-    own = on_own_panel(read, found, False)
+    own = on_own_panel(read, found, range(7))
     assert own["object_size"]["mean_over_values"] == expected
     # Tilt is column 5 and pan column 6, whichever of the last two panels moves it.
     for name, factor in (("tilt", 5), ("pan", 6)):
@@ -104,7 +105,7 @@ def test_the_real_animations_take_the_values_in_their_own_order() -> None:
     read = np.tile(np.array((2, 0, 1, 1, 0, 12, 39)), (20, PANELS, 1))
     read[:, 0, 0] = [2, 1, 3, 3, 0, 0, 5, 4, 4, 4, 4, 5, 0, 0, 3, 3, 1, 2, 2, 2]
     read[:, 1, 1] = shapes
-    found = animation.inferred_labels(read, SIZES)
+    found = animation.inferred_labels(read, named_values(False, wide=False))
     assert found.factors[:, 1, 1].tolist() == shapes
     assert found.factors[:, 0, 1].tolist() == [0] * 20
 

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from submission.commands.probe import add_arguments, run
 from submission.data.dataset import open_file
 from submission.features.weights import SHIPPED_WEIGHTS
-from submission.finetuning.probe import axes_as_tilt_and_pan, labelled_frames, labelled_sample
+from submission.finetuning.network import COMPLEX_SIZES, WIDE_SIZES, readable
+from submission.finetuning.probe import (
+    Reader,
+    axes_as_tilt_and_pan,
+    labelled_frames,
+    labelled_sample,
+    probe_frames,
+)
 from submission.finetuning.scores import scores, table
 from submission.render.rig import FACTOR_NAMES
 from submission.render.scene import factor_sizes, rig_of
@@ -37,7 +45,7 @@ READ = np.array(
 
 
 def test_figures_by_hand() -> None:
-    result = scores(READ, TRUE, complex_objects=False)
+    result = scores(READ, TRUE, range(7))
     # Colour 0: two of three right, colour 5: one of one. Three images of four show colour 0.
     assert result["object_color"] == {
         "mean_over_values": pytest.approx((2 / 3 + 1) / 2),
@@ -62,7 +70,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_complex_objects_have_no_colour_and_shape() -> None:
-    result = scores(READ, TRUE, complex_objects=True)
+    result = scores(READ, TRUE, readable(complex_objects=True, wide=False))
     assert "object_color" not in result
     assert "object_shape" not in result
     assert result["object_size"]["accuracy"] == 0.5
@@ -80,7 +88,7 @@ def test_arm_angle_by_hand() -> None:
         ((30, 39), (9, 0)),
     ]:
         pair = [np.array([[0, 0, 0, 0, 0, *axes]]) for axes in (read, true)]
-        angles.append(scores(pair[0], pair[1], complex_objects=True)["arm"]["median_angle"])
+        angles.append(scores(pair[0], pair[1], range(2, 7))["arm"]["median_angle"])
     lean = np.radians(19.5 * step + rig_of("real").tilt_zero)
     pan = np.radians(rig_of("real").pan_step)
     chord = 2 * np.sin(lean) * np.sin(pan / 2)
@@ -222,3 +230,25 @@ def test_the_extractors_file_is_no_heads_file(tmp_path: Path) -> None:
     save_file(load_file(SHIPPED_WEIGHTS), tmp_path / "x.safetensors", {"head_scale": "1.0"})
     with pytest.raises(UserError, match=r"heads\.0\.weight"):
         read_heads(tmp_path / "x.safetensors")
+
+
+def test_wide_heads_read_complex_objects_in_full(tmp_path: Path) -> None:
+    """Heads whose weights are 0 answer what their biases say: a complex set's yellow croissant is
+    known to them as colour 6 and shape 8."""
+    biases = [np.zeros(size, np.float32) for size in WIDE_SIZES]
+    for bias, value in zip(biases, (6, 8, 1, 2, 0, 12, 30), strict=True):
+        bias[value] = 1
+    tensors = {f"heads.{i}.bias": torch.from_numpy(bias) for i, bias in enumerate(biases)}
+    tensors |= {f"heads.{i}.weight": torch.zeros(n, 512) for i, n in enumerate(WIDE_SIZES)}
+    heads = tmp_path / "heads.safetensors"
+    save_file(tensors, heads, {"head_scale": "1.0"})
+    frames = tmp_path / "frames.npz"
+    # In the complex set's own order colour 0 is yellow and shape 2 the croissant.
+    factors = np.array([(0, 2, 1, 2, 0, 12, 30), (1, 2, 1, 2, 0, 12, 30)])
+    assert np.all(factors < COMPLEX_SIZES)
+    np.savez(frames, images=np.zeros((2, 64, 64, 3), np.uint8), factors=factors)
+    reader = Reader(SHIPPED_WEIGHTS, heads, torch.device("cpu"))
+    found = json.loads(probe_frames(frames, True, reader).as_json())["scores"]
+    assert found["object_shape"]["accuracy"] == 1
+    assert found["object_color"]["accuracy"] == 0.5
+    assert found["object_size"]["accuracy"] == found["camera_height"]["accuracy"] == 1
