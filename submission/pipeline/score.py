@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 from submission.data.dataset import Dataset, verify
 from submission.latents.codes import codes_of
 from submission.latents.export import load
@@ -28,9 +30,10 @@ from submission.runtime.usage import Stages
 
 def score_run(
     dataset: Dataset, folder: Path, options: ScoreOptions, stages: Stages, model: Path | None = None
-) -> None:
-    """Writes scores.json, scores.txt and scores.png into the run's folder. `model` is an exported
-    one other than the run's. Raises UserError if there is none, or its codes cannot be scored."""
+) -> tuple[Result, Context]:
+    """Writes scores.json, scores.txt and scores.png into the run's folder, and returns the scores.
+    `model` is an exported one other than the run's. Raises UserError if there is none, or its codes
+    cannot be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
@@ -47,12 +50,15 @@ def score_run(
             result = score(GridRepresentations(codes, sizes), metrics=metrics)
     with stages.stage("scoring the ideal code"):
         ideal = _ideal(sizes, metrics)
+    # DCI's workers would wait for more, and keep their memory, while another model is trained.
+    get_reusable_executor().shutdown()
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
     context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model))
     write_scores(folder, result, context)
     draw_run(folder)
+    return result, context
 
 
 def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
