@@ -32,6 +32,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from submission.latents.clusters import gaps, to_clusters
 from submission.latents.components import dependence, dependent_groups, independent_components
@@ -101,21 +102,20 @@ def train_groups(
     # One bar for all VAEs: each takes moments on a thin data set, and tells nothing of the whole.
     epochs = sum(len(group) > 1 for group in members) * starts
     epochs *= gin.query_parameter("train_vae.epochs")
-    bar = progress_bar(total=epochs, desc="VAEs", unit=" epochs")
     codes: list[npt.NDArray[np.float32]] = []  # of those that carry something, on the images drawn
-    for number, group in enumerate(members):
-        on_progress(number / len(members))
-        first = nn.Linear(features.shape[1], len(group))
-        first.weight.data = torch.from_numpy(unmix[group]).float()
-        first.bias.data = torch.from_numpy(offset[group]).float()
-        found.append(_Group(number, len(group), nn.Sequential(first.to(features.device))))
-        z = encode_features(first, features)
-        if len(group) > 1:
-            below = folder / f"group_{number}"
-            z = _add_curve(found[-1], z, below, f"{fingerprint}-{number}", seed, starts, bar)
-        if found[-1].active:
-            codes.append(_draw_to_clusters(found[-1], z, clusters)[drawn, 0].cpu().numpy())
-    bar.close()
+    with progress_bar(total=epochs, desc="VAEs", unit=" epochs") as bar, logging_redirect_tqdm():
+        for number, group in enumerate(members):
+            on_progress(number / len(members))
+            first = nn.Linear(features.shape[1], len(group))
+            first.weight.data = torch.from_numpy(unmix[group]).float()
+            first.bias.data = torch.from_numpy(offset[group]).float()
+            found.append(_Group(number, len(group), nn.Sequential(first.to(features.device))))
+            z = encode_features(first, features)
+            if len(group) > 1:
+                below = folder / f"group_{number}"
+                z = _add_curve(found[-1], z, below, f"{fingerprint}-{number}", seed, starts, bar)
+            if found[-1].active:
+                codes.append(_draw_to_clusters(found[-1], z, clusters)[drawn, 0].cpu().numpy())
     on_progress(1.0)
     active = [group for group in found if group.active]
     if len(active) < 2:

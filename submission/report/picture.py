@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -63,6 +64,6 @@ def _heat(axis: Axes, known: np.ndarray) -> None:
     axis.tick_params(length=0, labelsize=7)
     axis.tick_params(axis="x", labelsize=6, pad=1)
     for (row, column), value in np.ndenumerate(known):
-        style = {"color": "white" if value > 0.6 else "#333333", "fontsize": 6}
+        style: dict[str, Any] = {"color": "white" if value > 0.6 else "#333333", "fontsize": 6}
         text = f"{value:.2f}".removeprefix("0")
         axis.text(column, row, text, ha="center", va="center", **style)
