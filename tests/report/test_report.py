@@ -397,7 +397,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     curves = text[text.index("Learning curves") : text.index("what MIG looks at")]
     assert "group 2<" in curves
     assert "group 10<" in curves
-    assert table(Page(text), "group")[1:] == [
+    assert table(Page(text), "explained by others")[1:] == [
         ["0", "1", "", "1", "0.1", "0"],
         ["2", "3", "5", "3", "0.2", "1"],
         ["10", "2", "0", "1", "0.7", "left out"],
