@@ -2,51 +2,138 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from submission.commands import train as server_job
 from submission.commands.options import add_metrics, add_training, filled, scoring_of
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file
+from submission.metrics.results import Context, format_table
+from submission.metrics.settings import Result, ScoreOptions
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
 from submission.pipeline.score import score_run
-from submission.pipeline.train import TrainOptions, train, working_in
+from submission.pipeline.train import COMPARISON, TrainOptions, logged_in, plan_of, reserved, train
+from submission.report.page import Side, report_on
+from submission.report.picture import draw_views
 from submission.runtime import paths, signals
-from submission.runtime.usage import Stages
+from submission.runtime.files import write_text
+from submission.runtime.usage import Stages, table_of
 from submission.server import events
 
 log = logging.getLogger(__name__)
+
+# What `./run.sh` trains: the column's title, the configuration, and what the run's name ends in.
+# The report shows the last one, beside the others.
+DRY_RUNS = (("paper's method", "dry_run.gin", ""), ("ours", "dry_run_refined.gin", "_refined"))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training with its scoring: a column of the table."""
+
+    title: str
+    folder: Path
+    options: TrainOptions
+    stages: Stages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     add_metrics(parser)
-    what = "gin file; default: public.gin on the server, else dry_run.gin"
+    what = "gin file; default: public.gin on the server, else"
+    both = " and ".join(config for _, config, _ in DRY_RUNS)
+    what += f" {both} beside each other, or with bindings {DRY_RUNS[0][1]} alone"
     parser.add_argument("--config", type=Path, help=what)
     what = "of the rendered stand-in (default: %(default)s)"
     parser.add_argument("--axis-steps", type=int, default=4, help=what)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains and exports; off the server renders a stand-in if need be, and scores, too."""
-    args.config = args.config or Path("public.gin" if events.is_grading() else "dry_run.gin")
+    """Trains and exports; off the server renders a stand-in if need be, scores, and reports."""
     if events.is_grading():
+        args.config = args.config or Path("public.gin")
         server_job.run(args)
         return
     # What is mistyped is heard of now, not after the rendering or the training.
-    scoring, options = scoring_of(args), filled(TrainOptions, args)
-    load_training(args.config, args.bindings)
-    folder = paths.run_folder(args.name, default="dry_run")
-    stages = Stages()
-    with signals.stoppable(), working_in(folder):
-        dataset, rendered = _named_or_rendered(args, stages)
+    scoring, whole = scoring_of(args), Stages()
+    runs = _asked_for(args, whole)
+    for one in runs:
+        load_training(one.options.config, one.options.bindings)
+    with signals.stoppable(), ExitStack() as stack:
+        for one in runs:
+            stack.enter_context(reserved(one.folder))
+        with logged_in(runs[0].folder):
+            dataset, rendered = _named_or_rendered(args, whole)
         print(f"\n{dataset.description}\n")
-        planned = train(dataset, folder, options, stages, scoring=True, rendered=rendered)
-        score_run(dataset, folder, scoring, stages, looked_at=True)
-        log_comparison(planned, stages)
-        stages.write(folder / "stages.json")
-        scores = (folder / "scores.txt").read_text()
-        print(f"\n{scores}\n{stages.table()}\n\neverything is in {folder}")
+        for one in runs:  # that the last one does not fit is heard of before the first is trained
+            plan_of(dataset, one.options, scoring=True, rendered=rendered)
+        scores = [_train_and_score(one, dataset, rendered, scoring) for one in runs]
+        results = {one.title: result for one, (result, _) in zip(runs, scores, strict=True)}
+        context = scores[0][1]
+        table = format_table(results, context)
+        print(f"\n{table}", flush=True)
+        report = _report(runs, dataset, context.data_md5, whole)
+        print(f"the report, for a browser: {report}\n")
+        print(times := _times(runs, whole))
+        if len(runs) > 1:
+            write_text(runs[0].folder / COMPARISON[0], f"{table}\n{times}\n")
+        folders = " and ".join(str(one.folder) for one in runs)
+        print(f"\neverything is in {folders}")
+
+
+def _times(runs: Sequence[_Run], whole: Stages) -> str:
+    """The table of stages."""
+    if len(runs) == 1:
+        return whole.table()
+    return table_of({one.title: one.stages for one in runs}, whole)
+
+
+def _asked_for(args: argparse.Namespace, whole: Stages) -> list[_Run]:
+    """The runs that a command line stands for. Bindings are one configuration's."""
+    if args.config or args.bindings:
+        options = filled(TrainOptions, args, config=args.config or Path(DRY_RUNS[0][1]))
+        folder = paths.run_folder(args.name, default="dry_run")
+        return [_Run("this run", folder, options, whole)]
+    return [
+        _Run(
+            title,
+            paths.run_folder(args.name, default="dry_run", suffix=suffix),
+            filled(TrainOptions, args, config=Path(config)),
+            Stages(),
+        )
+        for title, config, suffix in DRY_RUNS
+    ]
+
+
+def _train_and_score(
+    one: _Run, dataset: Dataset, rendered: bool, scoring: ScoreOptions
+) -> tuple[Result, Context]:
+    with logged_in(one.folder):
+        log.info("--- %s, %s, in %s", one.title, one.options.config, one.folder)
+        planned = train(
+            dataset, one.folder, one.options, one.stages, scoring=True, rendered=rendered
+        )
+        scores = score_run(dataset, one.folder, scoring, one.stages, looked_at=True)
+        log_comparison(planned, one.stages)
+        one.stages.write(one.folder / "stages.json")
+    return scores
+
+
+def _report(runs: Sequence[_Run], dataset: Dataset, md5: str, whole: Stages) -> Path:
+    """Writes report.html, and for several runs comparison.png, into the first run's folder; returns
+    the page's file."""
+    folder, several = runs[0].folder, len(runs) > 1
+    sides = [Side([one.folder], one.title if several else "") for one in (runs[-1], *runs[:-1])]
+    with logged_in(folder), whole.stage("report"):
+        device = runs[-1].options.device
+        first, *others = report_on(sides, folder / "report.html", dataset, md5, device)
+        if several:
+            what = "stand-in, NOT MPI3D" if dataset.stand_in else dataset.name
+            draw_views([*others, first], folder / COMPARISON[1], what)
+    return folder / "report.html"
 
 
 def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:

@@ -28,7 +28,7 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
     own there (`keep_codes`). Raises UserError for no model, or codes that are not finite or not
     (num_images, C)."""
     cached = cached_codes(model, data_md5)
-    if (kept := _kept_codes(cached, dataset.num_images)) is not None:
+    if (kept := kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
         return kept
     module = load(model, str(device))
@@ -82,7 +82,7 @@ def call_model(
     raise BadAnswer(kind, f"{name} answers {what} on {len(images)} images, {must}")
 
 
-def _kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
+def kept_codes(cached: Path, num_images: int) -> np.ndarray | None:
     """Codes from the cache; None if there are none or the file is damaged."""
     with contextlib.suppress(OSError, ValueError, EOFError):
         codes = np.load(cached, allow_pickle=False)

@@ -31,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from submission.latents.clusters import gaps, to_clusters
 from submission.latents.components import dependence, dependent_groups, independent_components
@@ -41,6 +43,7 @@ from submission.runtime.config import configurable
 from submission.runtime.errors import FailedTraining, UserError
 from submission.runtime.files import read_csv, write_csv
 from submission.runtime.kinds import Count, Share
+from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -96,19 +99,23 @@ def train_groups(
     unmix, offset = independent_components(x, components, seed)
     members = dependent_groups(dependence(x @ unmix.T + offset), groups)
     found: list[_Group] = []
+    # One bar for all VAEs: each takes moments on a thin data set, and tells nothing of the whole.
+    epochs = sum(len(group) > 1 for group in members) * starts
+    epochs *= gin.query_parameter("train_vae.epochs")
     codes: list[npt.NDArray[np.float32]] = []  # of those that carry something, on the images drawn
-    for number, group in enumerate(members):
-        on_progress(number / len(members))
-        first = nn.Linear(features.shape[1], len(group))
-        first.weight.data = torch.from_numpy(unmix[group]).float()
-        first.bias.data = torch.from_numpy(offset[group]).float()
-        found.append(_Group(number, len(group), nn.Sequential(first.to(features.device))))
-        z = encode_features(first, features)
-        if len(group) > 1:
-            below = folder / f"group_{number}"
-            z = _add_curve(found[-1], z, below, f"{fingerprint}-{number}", seed, starts)
-        if found[-1].active:
-            codes.append(_draw_to_clusters(found[-1], z, clusters)[drawn, 0].cpu().numpy())
+    with progress_bar(total=epochs, desc="VAEs", unit=" epochs") as bar, logging_redirect_tqdm():
+        for number, group in enumerate(members):
+            on_progress(number / len(members))
+            first = nn.Linear(features.shape[1], len(group))
+            first.weight.data = torch.from_numpy(unmix[group]).float()
+            first.bias.data = torch.from_numpy(offset[group]).float()
+            found.append(_Group(number, len(group), nn.Sequential(first.to(features.device))))
+            z = encode_features(first, features)
+            if len(group) > 1:
+                below = folder / f"group_{number}"
+                z = _add_curve(found[-1], z, below, f"{fingerprint}-{number}", seed, starts, bar)
+            if found[-1].active:
+                codes.append(_draw_to_clusters(found[-1], z, clusters)[drawn, 0].cpu().numpy())
     on_progress(1.0)
     active = [group for group in found if group.active]
     if len(active) < 2:
@@ -145,11 +152,17 @@ class _Group:
 
 
 def _add_curve(
-    group: _Group, z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
+    group: _Group,
+    z: Tensor,
+    folder: Path,
+    fingerprint: str,
+    seed: int,
+    starts: int,
+    bar: "tqdm[Any]",
 ) -> Tensor:
     """Components z (N, K) -> one latent (N, 1), by the best of several VAEs."""
     log.info("group %d: %d components", group.group, group.components)
-    curve, group.start = _best_start(z, folder, fingerprint, seed, starts)
+    curve, group.start = _best_start(z, folder, fingerprint, seed, starts, bar)
     values = encode_features(curve.eval(), z)
     group.active = bool(carries_anything(values.cpu().numpy())[0])
     if not group.active:
@@ -192,7 +205,7 @@ def refuse_sizes(
 
 
 def _best_start(
-    z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int
+    z: Tensor, folder: Path, fingerprint: str, seed: int, starts: int, bar: "tqdm[Any]"
 ) -> tuple[nn.Sequential, int]:
     """Trains VAEs on a group's components and takes the one of least loss in its last epoch: its
     means, and which start it was."""
@@ -200,7 +213,15 @@ def _best_start(
     for start in range(starts):
         below = folder / f"start_{start}"
         below.mkdir(parents=True, exist_ok=True)
-        vaes.append(train_vae(z, below, f"{fingerprint}-{start}", seed=seed * starts + start))
+        own = f"{fingerprint}-{start}", seed * starts + start
+        begin, epochs = bar.n, gin.query_parameter("train_vae.epochs")
+
+        def on_epoch(share: float, begin: int = begin, epochs: int = epochs) -> None:
+            bar.update(begin + round(share * epochs) - bar.n)
+
+        settings: dict[str, Any] = {"on_progress": on_epoch, "progress": False}
+        vaes.append(train_vae(z, below, own[0], seed=own[1], **settings))
+        on_epoch(1.0)  # also of one that an earlier call has trained
         losses.append(float(read_csv(below / "losses.csv")[-1]["loss"]))
     best = int(np.argmin(losses))
     log.info("losses: %s", ", ".join(f"{loss:.4f}" for loss in losses))

@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from submission.metrics.dci import compute_dci
 from submission.metrics.grids import RepresentationFunction, identity
 from submission.metrics.library import factor_vae, irs, mig, sap
+from submission.metrics.matrices import kept_in
 from submission.metrics.settings import METRICS, OFFICIAL, REPORTED, TITLES, Result, bound_settings
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
@@ -44,8 +45,9 @@ def score(
         Under each metric's name every number the library returns; `headline`, the reported number
         of each metric; `not_scored`, the reason for each that gives NaN or a number out of its
         range; `seconds` of each; `settings`, as bound; `counts`, "official" where these are the
-        server's settings and "quick" otherwise. The library's `num_active_dims` is not what its
-        name says: it is the number of all latents (FactorVAE), the sum of all codes (IRS).
+        server's settings and "quick" otherwise; with DCI and MIG the matrices that they are made
+        of (`kept_in`). The library's `num_active_dims` is not what its name says: it is the number
+        of all latents (FactorVAE), the sum of all codes (IRS).
 
     IRS gives none on latents constant at another value than zero: the rounding of their float32
     mean can leave them a variance, so that the library divides by their largest deviation, about 0.
@@ -66,7 +68,7 @@ def score(
         bar.set_postfix_str(metric, refresh=False)
         start = time.perf_counter()
         random_state = np.random.RandomState(0)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), kept_in(result):
             # SAP's linear classifiers stop at the library's iteration limit, as in the challenge.
             warnings.simplefilter("ignore", ConvergenceWarning)
             if metric == "dci":

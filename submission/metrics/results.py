@@ -4,9 +4,12 @@ import importlib.metadata
 import json
 import math
 import platform
+import re
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, TITLES, Result
@@ -43,32 +46,46 @@ class Context:
         return "complex" if self.domain == "complex" else "real"
 
 
-def format_table(result: Result, context: Context) -> str:
-    """The scores as plain text of at most 100 columns, beside the ideal code's and the paper's."""
-    lines = aligned(_rows(result, context), gap="   ")
+def format_table(results: Mapping[str, Result], context: Context) -> str:
+    """Scores as plain text of at most 100 columns, beside the ideal code's and the published ones.
+    The results, under their columns' titles, are all of `context`'s data and settings."""
+    head, rows = _head([*results], context), _rows([*results.values()], context)
+    lines = aligned([*head, *rows], gap="   ")
     rule = "-" * max(map(len, lines))
-    caption = [textwrap.fill(s, 100, subsequent_indent="  ") for s in _caption(result, context)]
-    return "\n".join([*lines[:2], rule, *lines[2:], rule, *caption]) + "\n"
+    last = len(head)
+    caption = [textwrap.fill(s, 100, subsequent_indent="  ") for s in _caption(results, context)]
+    return "\n".join([*lines[:last], rule, *lines[last:], rule, *caption]) + "\n"
 
 
-def _rows(result: Result, context: Context) -> list[list[str]]:
-    """Two lines of head, one for each metric that was asked for, and the sum if all five were."""
+def _head(titles: Sequence[str], context: Context) -> list[list[str]]:
+    """The head's lines: what each column is, and what it was measured on."""
+    measured_on = "stand-in, NOT MPI3D" if context.stand_in else context.data
+    published_on = PAPER_GRID[context.paper].rpartition(" of ")[0]
+    columns = [["metric"], *([title, measured_on[:24]] for title in titles)]
+    columns += [["ideal code", "same grid"], ["published", published_on]]
+    if len(titles) > 1:  # narrow columns, whose words are not cut
+        for column in columns[1:]:
+            words = column.pop()
+            column += textwrap.wrap(words, 12, break_on_hyphens=False, break_long_words=False)
+    return [list(line) for line in zip_longest(*columns, fillvalue="")]
+
+
+def _rows(results: Sequence[Result], context: Context) -> list[list[str]]:
+    """One for each metric that all were asked for, and the sum if these are all five."""
     ideal = context.ideal["headline"] if context.ideal else {}
-    columns = [result["headline"], ideal, PAPER[context.paper]]
-    asked = result["headline"].keys() | result.get("not_scored", {}).keys()
-    shown = [metric for metric in METRICS if metric in asked]
+    columns = [*(result["headline"] for result in results), ideal, PAPER[context.paper]]
+    asked = [{*result["headline"], *result.get("not_scored", {})} for result in results]
+    shown = [metric for metric in METRICS if all(metric in one for one in asked)]
     rows = [[TITLES[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown]
     if len(shown) == len(METRICS):
         sums = (f"{sum(c.values()):.3f}" if c.keys() == set(METRICS) else "-" for c in columns)
         rows.append(["sum", *sums])
-    this_run = "stand-in, NOT MPI3D" if context.stand_in else context.data
-    paper_set = PAPER_GRID[context.paper].rpartition(" of ")[0]
-    above = ["metric", "this run", "ideal code", "paper"]
-    return [above, ["", this_run[:24], "same grid", paper_set], *rows]
+    return rows
 
 
-def _caption(result: Result, context: Context) -> list[str]:
+def _caption(results: Mapping[str, Result], context: Context) -> list[str]:
     """What is missing, what was measured, under which settings, whether the paper's compares."""
+    result = next(iter(results.values()))
     grid = " x ".join(map(str, context.factor_sizes))
     settings = "QUICK, not the official counts; comparable with no other numbers."
     if result["counts"] == "official":
@@ -76,13 +93,17 @@ def _caption(result: Result, context: Context) -> list[str]:
     comparable = "a different data set from this run's, given for orientation only."
     if not context.stand_in and context.domain == context.paper:
         comparable = "compare only where this run covers the same images under official settings."
-    not_scored = result.get("not_scored", {}).items()
     return [
-        *(f"{TITLES[metric]} is not scored: {reason}." for metric, reason in not_scored),
+        *(
+            f"{f'{title}: ' if len(results) > 1 else ''}{TITLES[metric]} is not scored: {reason}."
+            for title, one in results.items()
+            for metric, reason in one.get("not_scored", {}).items()
+        ),
         f"Measured on: {context.data}{'; NOT MPI3D' if context.stand_in else ''} "
         f"({context.num_images:,} images, grid {grid}).",
         f"Metric settings: {settings}",
-        f"The paper's column (arXiv 2002.12356) is {PAPER_GRID[context.paper]}: {comparable}",
+        "The published column is the paper's (arXiv 2002.12356) on "
+        f"{PAPER_GRID[context.paper]}: {comparable}",
     ]
 
 
@@ -106,5 +127,8 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
         "versions": _versions(),
     }
-    write_text(folder / "scores.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
-    write_text(folder / "scores.txt", format_table(result, context))
+    text = json.dumps(document, indent=2, allow_nan=False)
+    # A matrix's rows in one line each.
+    text = re.sub(r"\[\s+([^][{}\"]+?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    write_text(folder / "scores.json", text + "\n")
+    write_text(folder / "scores.txt", format_table({"this run": result}, context))

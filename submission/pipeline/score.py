@@ -7,6 +7,8 @@ import json
 import logging
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
@@ -37,11 +39,11 @@ def score_run(
     stages: Stages,
     model: Path | None = None,
     looked_at: bool = False,
-) -> None:
-    """Writes scores.json, scores.txt and scores.png into the run's folder. `model` is an exported
-    one other than the run's. A metric that its codes do not suit is marked, with the reason. With
-    `looked_at` the training has been suspicious of the data already. Raises UserError if there is
-    no model, or no metric can be scored."""
+) -> tuple[Result, Context]:
+    """Writes scores.json, scores.txt and scores.png into the run's folder, and returns the scores.
+    `model` is an exported one other than the run's. A metric that its codes do not suit is marked,
+    with the reason. With `looked_at` the training has been suspicious of the data already. Raises
+    UserError if there is no model, or no metric can be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
     model = model or paths.model_path(folder)
@@ -64,12 +66,16 @@ def score_run(
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
         ideal = _ideal(sizes, metrics, options.dci)
+    # scikit-learn's workers would wait for more, and keep their memory, while another model is
+    # trained.
+    get_reusable_executor().shutdown()
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
     context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model))
     write_scores(folder, result, context)
     draw_run(folder)
+    return result, context
 
 
 def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...], dci_fit: str) -> Result:

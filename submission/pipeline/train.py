@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 # In the run's folder: what its exported model was made from, and its SHA-256; while another one is
 # trained, "unfinished".
 RECORD = "exported.json"
+# In the folder of the first of several runs: their scores beside each other, and their latents.
+COMPARISON = ("comparison.txt", "comparison.png")
 
 # Shares of the whole job, as the authors' release reports them.
 _FEATURES_DONE, _VAE_DONE = 0.4, 0.9
@@ -46,18 +48,28 @@ _FEATURES_DONE, _VAE_DONE = 0.4, 0.9
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a run's folder (UserError if one is in it), and copies the log into
-    its train.log."""
-    with locked(folder / ".lock", "wait for it, or give this one another --name"):
-        handler = _LogFile(folder / "train.log")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger("submission").addHandler(handler)
-        try:
-            yield
-        finally:
-            logging.getLogger("submission").removeHandler(handler)
-            with suppress(OSError):
-                handler.close()
+    """Keeps other runs out of a run's folder, and copies the log into its train.log."""
+    with reserved(folder), logged_in(folder):
+        yield
+
+
+def reserved(folder: Path) -> AbstractContextManager[None]:
+    """Keeps other runs out of a run's folder; UserError if one is in it."""
+    return locked(folder / ".lock", "wait for it, or give this one another --name")
+
+
+@contextmanager
+def logged_in(folder: Path) -> Iterator[None]:
+    """Copies the log into the folder's train.log."""
+    handler = _LogFile(folder / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("submission").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("submission").removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
 
 
 class _LogFile(logging.FileHandler):
@@ -87,6 +99,14 @@ class TrainOptions:
     for_grading: bool = False
 
 
+def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bool) -> Plan:
+    """The memory plan of `train`, whose configuration is in force afterwards; UserError if it is
+    none, or the run does not fit."""
+    load_training(options.config, options.bindings)
+    device, limit = pick_device(options.device), memory_limit(options.memory)
+    return plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
+
+
 def train(
     dataset: Dataset,
     folder: Path,
@@ -101,7 +121,7 @@ def train(
     unless options.hours left seeds untrained.
 
     Args:
-        folder: the run's folder, entered by working_in; afterwards it holds
+        folder: the run's folder, reserved; afterwards it holds
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
             (with groups: groups.csv and a folder for each), stages.json and exported.json.
         scoring, rendered: see memory_plan.plan.
@@ -112,10 +132,8 @@ def train(
     signal: what was done is saved.
     """
     seeds, until = options.seeds, _until(options)
-    load_training(options.config, options.bindings)
+    planned = plan_of(dataset, options, scoring, rendered)
     device = pick_device(options.device)
-    limit = memory_limit(options.memory)
-    planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
     log.info(f"data: {dataset.description}")
     log.info(f"configuration: {find_config(options.config)}")
     log.info(f"weights: {options.weights}, device: {device}")
@@ -198,7 +216,7 @@ def _until(options: TrainOptions) -> float | None:
 
 def _replace_description(folder: Path, seeds: int, exported: int) -> None:
     """Writes config.gin. Scores, curves and ranking of the model before are not this one's."""
-    stale = ["scores.json", "scores.txt", "scores.png", "report.html"]
+    stale = ["scores.json", "scores.txt", "scores.png", "report.html", *COMPARISON]
     grouped = asks_for(train_groups)
     stale += ["udr.json", "udr.txt"] if seeds == 1 else []
     stale += ["losses.csv"] if seeds > 1 or grouped else []

@@ -1,41 +1,9 @@
-"""What the latents know of the factors."""
+"""Where the latents lead: the images nearest to codes that differ in one latent."""
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from submission.metrics.dci import importance
-from submission.metrics.grids import GridRepresentations, identity
-from submission.metrics.library import utils
-
-Matrix = NDArray[np.float64]
-# DCI's fits on the official 10,000 points take most of the scoring; a figure needs fewer.
-IMPORTANCE_POINTS = 2000
 QUANTILES = np.linspace(0.02, 0.98, 9)
-
-
-def mutual_information(grid: GridRepresentations, points: int, batch_size: int) -> Matrix:
-    """What MIG looks at: (C, 7), each factor's column divided by that factor's entropy.
-
-    The points are those that MIG draws, the functions are the library's, settings bound by gin.
-    """
-    random = np.random.RandomState(0)
-    codes, factors = utils.generate_batch_factor_code(grid, identity, points, random, batch_size)
-    information = utils.discrete_mutual_info(utils.make_discretizer(codes), factors)
-    return np.asarray(information / utils.discrete_entropy(factors))
-
-
-def gbt_importance(grid: GridRepresentations, points: int, batch_size: int) -> Matrix:
-    """What DCI looks at: (C, 7), how much each latent serves boosted trees that read a factor.
-
-    Each factor's column sums to 1. The points are the first of those that DCI draws, and the fits
-    are seeded as in scoring, so with DCI's own number of points this is its own matrix.
-    """
-    random = np.random.RandomState(0)
-    x, y = utils.generate_batch_factor_code(grid, identity, points, random, batch_size)
-    # The test points give accuracies that are not shown: a few of the same will do.
-    title = f"importance, {points:,} points"
-    return importance(x, y, x[:, :9], y[:, :9], joblib.cpu_count(), title)[0]
 
 
 def traverse(

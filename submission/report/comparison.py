@@ -12,21 +12,22 @@ from submission.metrics.settings import TITLES
 from submission.report.runs import Run
 
 
-def score_rows(these: Sequence[Run], baselines: Sequence[Run]) -> list[dict[str, Any]]:
+def score_rows(these: Sequence[Run], others: Sequence[Sequence[Run]]) -> list[dict[str, Any]]:
     """One row per metric that all of `these` have and, if that is all five, their sum.
 
-    `this` and `baseline` are (mean, standard deviation or None), or None; `difference` is that of
-    the means, `interval` its 95 % interval or None.
+    `this` is (mean, standard deviation or None); `others` has for each other side its `mean`, such
+    a pair or None, the `difference` of the means, and its 95 % `interval` or None.
     """
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
     paper = these[0].scores["paper"]["headline"]
     rows = []
     for metric, name in {**TITLES, "sum": "sum"}.items():
-        new, old = (_values(side, metric) for side in (these, baselines))
-        if new:
-            row: dict[str, Any] = {"name": name, "this": _mean(new), "baseline": _mean(old)}
-            row["difference"] = statistics.fmean(new) - statistics.fmean(old) if old else None
-            row["interval"] = _interval(new, old)
+        if new := _values(these, metric):
+            row: dict[str, Any] = {"name": name, "this": _mean(new), "others": []}
+            for old in (_values(side, metric) for side in others):
+                difference = statistics.fmean(new) - statistics.fmean(old) if old else None
+                beside = {"mean": _mean(old), "difference": difference}
+                row["others"].append(beside | {"interval": _interval(new, old)})
             rows.append(row | {"ideal": _value(ideal, metric), "paper": _value(paper, metric)})
     return rows
 
@@ -70,16 +71,16 @@ def not_scored(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def obstacles(these: Sequence[Run], baselines: Sequence[Run]) -> list[str]:
+def obstacles(*sides: Sequence[Run]) -> list[str]:
     """Why the runs' scores cannot be compared, or not be averaged."""
-    runs = [*these, *baselines]
+    runs = [run for side in sides for run in side]
     found = []
     if any(run.scores["data"] != runs[0].scores["data"] for run in runs):
         found.append("they were measured on different data")
     settings = [run.scores["scores"]["settings"] for run in runs]
     if any(each != settings[0] for each in settings):
         found.append("their metric settings differ")
-    for side in (these, baselines):
+    for side in sides:
         names = " and ".join(run.name for run in side)
         if any(changes([run], side[:1], seeds=False) for run in side[1:]):
             found.append(f"{names} differ in more than the seed")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from submission.data.dataset import Dataset, find_file, open_dataset, open_file, verify
 from submission.data.factors import FACTOR_NAMES
 from submission.metrics.settings import OFFICIAL
@@ -97,6 +99,9 @@ def _scores(file: Path) -> dict[str, Any]:
         raise ValueError("factor_sizes are missing")
     if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
         raise ValueError("it does not say of which data and model")
+    for matrix in (scores["scores"].get(name, []) for name in ("importance", "information")):
+        if any(len(row) != len(FACTOR_NAMES) for row in matrix) or not np.isfinite(matrix).all():
+            raise ValueError("a matrix is not of finite numbers, one for each factor")
     return scores
 
 

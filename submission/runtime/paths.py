@@ -58,11 +58,12 @@ def dataset_name() -> str:
     return os.environ.get("AICROWD_DATASET_NAME") or "mpi3d_real"
 
 
-def run_folder(name: str | None = None, default: str = "experiment") -> Path:
-    """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes. Raises
-    UserError if it cannot be made or written to, or the name is no plain folder name."""
+def run_folder(name: str | None = None, default: str = "experiment", suffix: str = "") -> Path:
+    """`AICROWD_OUTPUT_PATH/AICROWD_EVALUATION_NAME`, which holds everything one run writes; with a
+    suffix it is one of several runs of that name. Raises UserError if it cannot be made or written
+    to, or the name is no plain folder name."""
     output = _path(os.environ.get("AICROWD_OUTPUT_PATH") or home() / "runs")
-    name = name or os.environ.get("AICROWD_EVALUATION_NAME") or default
+    name = (name or os.environ.get("AICROWD_EVALUATION_NAME") or default) + suffix
     if Path(name).name != name or name in (".", ".."):
         what = f"the evaluation name {name!r} (AICROWD_EVALUATION_NAME, --name)"
         raise UserError(f"{what} must be a plain folder name without slashes")

@@ -7,13 +7,14 @@ import logging
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from submission.runtime.files import write_text
 from submission.runtime.limits import MIB, proc_bytes
+from submission.runtime.text import aligned
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,7 @@ class Stages:
 
     def table(self) -> str:
         """The rows as aligned text."""
-        lines = [f"{'stage':<24}{'time':>10}{'peak memory':>16}"]
-        for name, row in self.rows.items():
-            minutes, seconds = divmod(round(row["seconds"]), 60)
-            lines.append(f"{name:<24}{minutes:>6}:{seconds:02d} {row['peak_mib']:>12,.0f} MiB")
-        total = round(sum(row["seconds"] for row in self.rows.values()))
-        lines.append(f"{'in all':<24}{total // 60:>6}:{total % 60:02d}")
-        return "\n".join(lines)
+        return table_of({"time": self})
 
     def read(self, path: Path) -> None:
         """Takes the rows of an earlier run as they were written; none if there is no such file."""
@@ -60,6 +55,26 @@ class Stages:
     def write(self, path: Path) -> None:
         """Writes the rows as JSON."""
         write_text(path, json.dumps(self.rows, indent=2) + "\n")
+
+
+def table_of(columns: Mapping[str, Stages], beside: Stages | None = None) -> str:
+    """Stages of one or several runs as aligned text: a column of times for each, under its title,
+    the sums, and the highest memory of a stage. `beside` are stages of no single run."""
+    every = [*columns.values(), *([beside] if beside else [])]
+    names = dict.fromkeys(name for stages in every for name in stages.rows)
+    rows = [["stage", *columns, *(["together"] if beside else []), "peak memory"]]
+    for name in names:
+        times = [stages.rows.get(name, {}).get("seconds") for stages in every]
+        cells = times[: len(columns)] + ([sum(t or 0 for t in times)] if beside else [])
+        peak = max(stages.rows[name]["peak_mib"] for stages in every if name in stages.rows)
+        rows.append([name, *map(_clock, cells), f"{peak:,.0f} MiB"])
+    sums = [sum(row["seconds"] for row in stages.rows.values()) for stages in every]
+    cells = [*sums[: len(columns)], *([sum(sums)] if beside else [])]
+    return "\n".join(aligned([*rows, ["in all", *map(_clock, cells), ""]], gap="   "))
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else "{}:{:02d}".format(*divmod(round(seconds), 60))
 
 
 def give_back() -> None:

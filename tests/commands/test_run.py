@@ -457,6 +457,7 @@ def test_on_the_server_the_contract_is_kept(
         assert module(torch.rand(batch, 3, 64, 64)).shape == (batch, 4)
     assert list((representation / "results").iterdir()) == []
     assert not (tmp_path / "trial" / "scores.json").exists(), "the server scores, not we"
+    assert len(list(tmp_path.rglob("config.gin"))) == 1, "one configuration alone"
     assert not list((tmp_path / "cache").rglob("*.npy")), "no features are left on the server"
 
 

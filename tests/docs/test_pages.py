@@ -120,6 +120,16 @@ def test_the_pages_rows_are_the_means(page: str, row: str, begin: str) -> None:
     assert [line.split(" | ")[1:] for line in lines] == [[*cells[:-1], f"{cells[-1]} |"]]
 
 
+def test_the_readmes_table_is_that_of_the_page_on_runs() -> None:
+    """If this fails: `python -m experiments.dry_run` writes both, as `./run.sh` left them."""
+    from experiments.dry_run import scores_of
+
+    printed = pages.shown(ROOT / "docs" / "runs.md", "dry_run")
+    assert pages.shown(ROOT / "README.md", "dry_run") == scores_of(printed) + "\n```"
+    assert printed.count("\nsum ") == 1
+    assert "NOT MPI3D" in scores_of(printed)
+
+
 def test_the_readme_has_the_ideal_codes_row_and_the_complex_sums() -> None:
     rows, weights = numbers("results")["rows"], check_sha256(SHIPPED_WEIGHTS)[:8]
     readme = (ROOT / "README.md").read_text()

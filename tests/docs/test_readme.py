@@ -195,10 +195,14 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
     printed = shell(small)
     assert "STAND-IN" in printed
     assert "2,592 images, grid 6 x 6 x 2 x 3 x 3 x 2 x 2" in " ".join(printed.split())
-    # The plan counts what the renderer leaves in the process.
-    plan = next(line for line in printed.splitlines() if "measured of planned" in line)
-    for stage, had, planned in re.findall(r"(\w+) ([\d,]+) of ([\d,]+)", plan):
+    # The plans count what the renderer, and the run before, leave in the process.
+    plans = [line for line in printed.splitlines() if "measured of planned" in line]
+    assert len(plans) == 2, "the paper's method, and ours"
+    for stage, had, planned in re.findall(r"(\w+) ([\d,]+) of ([\d,]+)", " ".join(plans)):
         assert int(had.replace(",", "")) <= int(planned.replace(",", "")), stage
+    small_run = copy / "scratch" / "runs" / "small"
+    assert (small_run / "comparison.txt").read_text().partition("\n\n")[0] in printed
+    assert f"the report, for a browser: {small_run / 'report.html'}" in printed
     # Rendering is deterministic, so the thin set's features come from the dry run's cache.
     printed = shell(block("docs/data.md", "bash", "--name steps"))
     assert "NOT MPI3D" in printed
@@ -223,4 +227,5 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
         assert "+ beta_at_epoch.beta_end = 1.0" in report
         assert "Do not compare" not in report
     # Called again, nothing is computed twice: no progress bar of features appears.
-    assert "images/s" not in re.sub(r"^codes.*$", "", shell(small.replace("small", "again")))
+    again = small.replace("small", "again train_vae.epochs=1")
+    assert "images/s" not in re.sub(r"^codes.*$", "", shell(again))

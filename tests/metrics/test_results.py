@@ -27,7 +27,7 @@ STAND_IN = Context(
 
 
 def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
-    table = format_table(fake_result("official", **FIVE), STAND_IN)
+    table = format_table({"this run": fake_result("official", **FIVE)}, STAND_IN)
     lines = table.splitlines()
     assert all(len(line) <= 100 for line in lines)
     assert "stand-in, NOT MPI3D" in lines[1]
@@ -46,7 +46,7 @@ def test_table_of_a_stand_in_cannot_be_taken_for_mpi3d() -> None:
 
 def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind() -> None:
     context = Context("mpi3d_real_complex", False, "complex", (4, 4, 2, 3, 3, 40, 40))
-    table = format_table(fake_result("quick", **FIVE), context)
+    table = format_table({"this run": fake_result("quick", **FIVE)}, context)
     assert "NOT MPI3D" not in table
     assert "stand-in" not in table
     assert "MPI3D-real complex, full grid" in table.splitlines()[1]
@@ -57,19 +57,38 @@ def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind()
 
 
 def test_a_part_of_the_metrics_gives_no_sum() -> None:
-    table = format_table(fake_result("official", mig=0.1), STAND_IN)
+    table = format_table({"this run": fake_result("official", mig=0.1)}, STAND_IN)
     assert "sum" not in table
     assert "DCI" not in table
 
 
 def test_a_metric_without_a_score_is_marked_with_the_reason() -> None:
     result = fake_result("official", factor_vae=0.5, dci=0.4, sap=0.3, mig=0.1)
-    table = format_table(result | {"not_scored": {"irs": "it gives nan"}}, STAND_IN)
+    table = format_table({"this run": result | {"not_scored": {"irs": "it gives nan"}}}, STAND_IN)
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[3:9]}
     assert rows["IRS"] == ["-", "0.900", "0.547"]
     assert rows["MIG"] == ["0.100", "0.900", "0.297"]
     assert rows["sum"] == ["-", "4.500", "2.868"], "four scores are no sum of five"
     assert "IRS is not scored: it gives nan." in table
+
+
+def test_several_runs_stand_beside_each_other() -> None:
+    other = fake_result("official", **FIVE) | {"headline": {m: v / 10 for m, v in FIVE.items()}}
+    columns = {"paper's method": fake_result("official", **FIVE), "ours": other}
+    lines = format_table(columns | {"heads alone": other}, STAND_IN).splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    last = next(number for number, line in enumerate(lines) if set(line) == {"-"})
+    heads = [" ".join(line.split()) for line in lines[:last]]
+    assert heads[0].startswith("metric paper's method ours heads alone ideal code published")
+    assert " ".join(heads).count("NOT MPI3D") == 3, "each run's column says so"
+    rows = {line.split()[0]: line.split()[1:] for line in lines[last + 1 : last + 7]}
+    assert rows["FactorVAE"] == ["0.500", "0.050", "0.050", "0.900", "0.992"]
+    assert rows["sum"] == ["1.500", "0.150", "0.150", "4.500", "2.868"]
+    # A metric that one of them lacks is in no row, and then there is no sum.
+    columns["ours"] = fake_result("official", mig=0.2)
+    rest = [line.split()[0] for line in format_table(columns, STAND_IN).splitlines() if line]
+    assert "MIG" in rest
+    assert not {"DCI", "sum"} & set(rest)
 
 
 def test_written_scores_read_back(tmp_path: Path) -> None:
@@ -100,4 +119,4 @@ def test_written_scores_read_back(tmp_path: Path) -> None:
     assert document["model_sha256"] == "5a"
     assert document["versions"]["disentanglement-lib"] == "1.5"
     assert document["versions"]["numpy"] == np.__version__
-    assert (folder / "scores.txt").read_text() == format_table(result, context)
+    assert (folder / "scores.txt").read_text() == format_table({"this run": result}, context)

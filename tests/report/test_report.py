@@ -87,6 +87,14 @@ class ReadsPixels(torch.nn.Module):
         return (images[:, 0, 0, :8] * 255 - self.mean) / self.sd
 
 
+class Turned(ReadsPixels):
+    """The same, but latent j is factor 6 - j."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        order = [6, 5, 4, 3, 2, 1, 0, 7]
+        return (images[:, 0, 0, :8][:, order] * 255 - self.mean) / self.sd
+
+
 def environment(world: Path) -> dict[str, str]:
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("AICROWD", "DISENT", "SUBMISSION"))
@@ -249,6 +257,40 @@ def test_one_run_against_one_is_not_judged(world: Path, tmp_path: Path) -> None:
     assert "Encoder.widths = (8, 8)\n+" not in page.text
 
 
+def test_models_stand_side_by_side(world: Path, tmp_path: Path) -> None:
+    """Known, whose latent j is factor j, beside one whose latent j is factor 6 - j; and beside one
+    that has left scores alone."""
+    runs = tmp_path / "runs"
+    (runs / "turned" / "representation").mkdir(parents=True)
+    mean, sd = FACTORS.mean(axis=0)[::-1], FACTORS.std(axis=0)[::-1]
+    model = Turned([*mean, 0.0], [*sd, 1.0])
+    torch.jit.script(model).save(str(runs / "turned" / "representation" / "pytorch_model.pt"))
+    out = environment(world) | {"AICROWD_OUTPUT_PATH": str(runs)}
+    scored = processes.call(["score", "--quick", "--name", "turned", "--metrics", "mig,dci"], out)
+    assert scored.returncode == 0, scored.stderr
+    (before,) = copies(world, tmp_path, "before", 0.5)
+    sides = ["--baseline", str(runs / "turned"), "--baseline", before]
+    file = tmp_path / "beside.html"
+    done = call(world, "report", "--run", str(world / "runs/known"), *sides, "--out", str(file))
+    assert done.returncode == 0, done.stderr
+    page = Page(file.read_text(encoding="utf-8"))
+    assert len(page.ids) == len(set(page.ids))
+    rows = table(page, "metric")
+    assert [head[:10] for head in rows[0][1:6]] == [
+        *("knownstand", "turnedstan", "difference", "before-see", "difference")
+    ]
+    assert rows[-1][0] == "MIG"
+    assert rows[-1][4] == "0.500"
+    diagonal = np.eye(8)[:, :7]
+    turned = np.vstack([diagonal[6::-1], diagonal[7:]])
+    for found, expected in zip(heat(page, 8), [diagonal, turned] * 2, strict=True):
+        np.testing.assert_allclose(found, expected, atol=0.03)
+    first, last = (FACTOR_NAMES[j].replace("_", " ") for j in (0, 6))
+    for name in (first, last):
+        assert f"latent 0 changes {name} (" in page.text
+    assert "All that follows is of known and of turned alone" in page.text
+
+
 def test_seeds_are_averaged_and_judged_by_welchs_interval(world: Path, tmp_path: Path) -> None:
     """MIG of .9, known's, .8 and .7 less .1, .2 and .3: by hand, with 1/3 of the variances each,
     their root .0816, and t of 4 degrees of freedom, 2.776."""
@@ -283,14 +325,13 @@ def test_a_seed_without_scores_hides_no_other(world: Path, tmp_path: Path) -> No
 
 def test_what_cannot_be_compared_is_said(world: Path, tmp_path: Path) -> None:
     runs = [read_run(Path(p)) for p in copies(world, tmp_path, "a", 0.5, 0.6)]
-    assert obstacles(runs, []) == []
+    assert obstacles(runs) == []
     mixed = copies(world, tmp_path, "b", 0.5, config="VAE.latents = 3\n")
     mixed_runs = [*runs, read_run(Path(mixed[0]))]
     said = ["a-seed0 and a-seed1 and b-seed0 differ in more than the seed"]
-    assert obstacles(mixed_runs, []) == said
-    assert obstacles([runs[0], runs[0]], []) == [
-        "a-seed0 and a-seed0 are not all of different seeds"
-    ]
+    assert obstacles(mixed_runs) == said
+    twice = obstacles([runs[0], runs[0]])
+    assert twice == ["a-seed0 and a-seed0 are not all of different seeds"]
     for part, key, value, words in (
         ("scores", "settings", {}, "their metric settings differ"),
         ("data", "md5", "another", "they were measured on different data"),
@@ -324,6 +365,7 @@ def test_no_active_latent_is_no_mistake(world: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "0 of 8 are active" in page.text
+    assert "The scores of flat hold none: score it again, with DCI" in page.text
     assert "No latent is active" in page.text
 
 
@@ -355,7 +397,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
     curves = text[text.index("Learning curves") : text.index("what MIG looks at")]
     assert "group 2<" in curves
     assert "group 10<" in curves
-    assert table(Page(text), "group")[1:] == [
+    assert table(Page(text), "explained by others")[1:] == [
         ["0", "1", "", "1", "0.1", "0"],
         ["2", "3", "5", "3", "0.2", "1"],
         ["10", "2", "0", "1", "0.7", "left out"],
@@ -371,6 +413,7 @@ def test_the_curves_are_those_of_the_exported_seeds_groups(world: Path, tmp_path
         ("neither", "repeat the command that trains it"),
         ("cut scores", "scores.json cannot be read"),
         ("cut losses", "losses.csv cannot be read"),
+        ("cut matrix", "a matrix is not of finite numbers, one for each factor"),
         ("no model", "no exported model"),
         ("trained anew", "curves are not; repeat the command"),
         ("other model", "are of another model"),
@@ -389,6 +432,8 @@ def test_a_mistake_gets_one_sentence(world: Path, tmp_path: Path, damage: str, s
         if damage == "other model":
             scores = re.sub('"model_sha256": "..', '"model_sha256": "zz', scores)
             shutil.copytree(world / "runs/known/representation", run / "representation")
+        if damage == "cut matrix":
+            scores = re.sub(r'("importance": \[\s*\[)[^,]*,', r"\1", scores)
         if damage == "no scores":
             shutil.copytree(world / "runs/known/representation", run / "representation")
         elif damage != "neither":

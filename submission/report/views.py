@@ -1,0 +1,71 @@
+"""What is shown of a model: its latents, what scoring says of them, and images along each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from submission.data.dataset import Dataset
+from submission.data.factors import FACTOR_NAMES
+from submission.latents.vae import carries_anything
+from submission.report.analysis import traverse
+from submission.report.runs import Run
+from submission.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images (Q, 64, 64, 3) along a latent, what changes in them, and how far from the codes that
+    were looked for the farthest is, in standard deviations."""
+
+    latent: int
+    images: NDArray[np.uint8]
+    changing: list[str]
+    far: float
+
+
+@dataclass
+class View:
+    """A run's model on a whole grid: `codes` (num_images, C) in data-set order; `importance` and
+    `information` (C, 7) as scoring kept them, or None; `active` (C,); the strips, one for each
+    active latent, and the image they begin from, once `add_strips` has been called."""
+
+    name: str
+    run: Run
+    codes: NDArray[np.float32]
+    strips: list[Strip] = field(default_factory=list)
+    anchor: int = 0
+    anchor_image: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+
+    def __post_init__(self) -> None:
+        self.active = carries_anything(self.codes)
+        self.importance = self._kept("importance")
+        self.information = self._kept("information")
+
+    def _kept(self, name: str) -> NDArray[np.float64] | None:
+        rows = self.run.scores["scores"].get(name)
+        if rows is not None and len(rows) != self.codes.shape[1]:
+            what = (
+                f"{self.run.folder / 'scores.json'} has {len(rows)} rows of {name}, and its model"
+            )
+            raise UserError(f"{what} {self.codes.shape[1]} latents: score the run again")
+        return None if rows is None else np.array(rows, dtype=np.float64)
+
+
+def add_strips(views: Sequence[View], dataset: Dataset) -> None:
+    """Finds the images along each active latent; the data file is read once for all views."""
+    sizes = dataset.factor_sizes
+    # The same image in every report on a data set, so that reports can be laid side by side.
+    anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
+    found = [traverse(view.codes, view.active, anchor) for view in views]
+    wanted = np.unique(np.concatenate([[anchor], *(rows.ravel() for rows, _ in found)]))
+    images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
+    for view, (rows, far) in zip(views, found, strict=True):
+        view.anchor, view.anchor_image = anchor, images[anchor]
+        for latent, row, distance in zip(np.flatnonzero(view.active), rows, far, strict=True):
+            values = map(len, map(np.unique, dataset.factors(row).T))
+            counts = zip(FACTOR_NAMES, values, strict=True)
+            changing = [f"{name} ({count} values)" for name, count in counts if count > 1]
+            along = np.stack([images[i] for i in row.tolist()])
+            view.strips.append(Strip(int(latent), along, changing, float(distance.max())))
