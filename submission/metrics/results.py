@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from submission.metrics.code_table import further_lines, left_out_lines
 from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, TITLES, Result
 from submission.runtime.files import write_text
 from submission.runtime.text import aligned
@@ -48,7 +49,8 @@ def format_table(result: Result, context: Context) -> str:
     lines = aligned(_rows(result, context), gap="   ")
     rule = "-" * max(map(len, lines))
     caption = [textwrap.fill(s, 100, subsequent_indent="  ") for s in _caption(result, context)]
-    return "\n".join([*lines[:2], rule, *lines[2:], rule, *caption]) + "\n"
+    further = further_lines(result.get("further", {}))
+    return "\n".join([*lines[:2], rule, *lines[2:], rule, *caption, *further]) + "\n"
 
 
 def _rows(result: Result, context: Context) -> list[list[str]]:
@@ -83,10 +85,12 @@ def _caption(result: Result, context: Context) -> list[str]:
         f"({context.num_images:,} images, grid {grid}).",
         f"Metric settings: {settings}",
         f"The paper's column (arXiv 2002.12356) is {PAPER_GRID[context.paper]}: {comparable}",
+        *left_out_lines(result.get("left_out", {})),
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of what the scores depend on."""
     names = ["numpy", "scipy", "scikit-learn", "gin-config", "disentanglement-lib"]
     if "torch" in sys.modules:
         names.append("torch")
@@ -104,7 +108,7 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "scores": result,
         "ideal_code": context.ideal,
         "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_text(folder / "scores.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
     write_text(folder / "scores.txt", format_table(result, context))

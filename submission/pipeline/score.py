@@ -6,18 +6,23 @@ import importlib.metadata
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
-from submission.latents.export import load
+from submission.latents.models import open_model
+from submission.metrics.borrowing import load_further_settings
 from submission.metrics.compute import score
 from submission.metrics.figure import draw_run
+from submission.metrics.further import further_scores
 from submission.metrics.grids import (
     GridImages,
     GridRepresentations,
+    RepresentationFunction,
     check_grid,
     ideal_code,
+    identity,
     torchscript_function,
 )
 from submission.metrics.results import Context, write_scores
@@ -52,16 +57,20 @@ def score_run(
     if options.stock:
         with stages.stage("scoring (stock route)"):
             images = GridImages(dataset.array(), sizes)
-            result = score(images, torchscript_function(load(model)), metrics)
+            function = torchscript_function(open_model(model))
+            result = score(images, function, metrics)
+            _add_further(images, result, options, function)
     else:
         with stages.stage("codes for scoring"):
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
-            result = score(GridRepresentations(codes, sizes), metrics=metrics)
+            data = GridRepresentations(codes, sizes)
+            result = score(data, metrics=metrics)
+            _add_further(data, result, options)
     for metric, reason in result["not_scored"].items():
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
-        ideal = _ideal(sizes, metrics)
+        ideal = ideal_scores(sizes, metrics)
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
@@ -70,7 +79,16 @@ def score_run(
     draw_run(folder)
 
 
-def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
+def _add_further(
+    data: Any, result: Result, options: ScoreOptions, function: RepresentationFunction = identity
+) -> None:
+    if options.also:
+        load_further_settings(options.quick)
+        found = further_scores(data, options.also, result, function)
+        result["further"], result["left_out"] = found
+
+
+def ideal_scores(factor_sizes: tuple[int, ...], metrics: tuple[str, ...]) -> Result:
     """The ideal code's scores, from the cache if this grid had them with these settings before."""
     settings = bound_settings()
     version = importlib.metadata.version("scikit-learn")
