@@ -12,6 +12,7 @@ from submission.metrics.further import further_scores
 from submission.metrics.labelled import LabelledCodes, labelled
 from submission.metrics.samples import SampleRepresentations, lowered
 from submission.metrics.settings import FURTHER, METRICS, bound_settings, checked
+from submission.runtime.errors import UserError
 
 # Rows that share a value, for a metric that compares such rows with each other.
 FEWEST_ROWS = 20
@@ -77,15 +78,16 @@ def score_labelled(
     if isinstance(data, SampleRepresentations):
         changed = lowered(len(given.codes), _of(settings, (*wanted, *also)))
         left_out = _without_pairs(data, given, (*wanted, *also))
+        _check_learned(data, given, _of(settings, (*wanted, *also)) | changed)
     with borrowed_settings(quick, changed):
         names = [name for name in wanted if name not in left_out]
         result = compute.score(data, metrics=names, workers=workers)
         names = [name for name in also if name not in left_out]
         further, undefined = further_scores(data, names, result, discrete=given.discrete)
     return CodeScores(
-        headline={name: result["headline"][name] for name in wanted if name not in left_out},
+        headline={name: result["headline"][name] for name in wanted if name in result["headline"]},
         further=further,
-        left_out=left_out | undefined,
+        left_out=left_out | result.get("not_scored", {}) | undefined,
         lowered={key: (settings[key], value) for key, value in changed.items()},
         num_rows=len(given.codes),
         num_latents=given.codes.shape[1],
@@ -106,6 +108,18 @@ def _without_pairs(
     what = f"it compares rows that share a value, and the factor {given.names[factor]!r} has"
     reason = f"{what} {rows} of one of its values: at least {FEWEST_ROWS} are needed"
     return {name: reason for name in names if name in ("factor_vae", "irs", "betavae")}
+
+
+def _check_learned(
+    data: SampleRepresentations, given: LabelledCodes, settings: dict[str, Any]
+) -> None:
+    """Raises UserError if a metric is to learn a factor from rows that have one value of it."""
+    for key in settings:
+        train = settings[f"{key.partition('.')[0]}.num_train"] if "num_test" in key else None
+        if train and (factor := data.not_learned(train)) is not None:
+            what = f"the factor {given.names[factor]!r} has one value only in the {train:,} rows"
+            how = "leave that factor out, or give more rows of its other values"
+            raise UserError(f"{what} that are drawn to learn it from: {how}")
 
 
 def _of(settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class SampleRepresentations(ground_truth_data.GroundTruthData):
         fewest = [int(counts.min()) for counts in self._counts]
         return int(np.argmin(fewest)), min(fewest)
 
+    def not_learned(self, num_train: int) -> int | None:
+        """A factor that has one value only among the rows that a metric with the generator
+        RandomState(0) trains on, if there is one."""
+        rows = np.random.RandomState(0).permutation(len(self.codes))[:num_train]
+        constant = np.flatnonzero(np.ptp(self.factors[rows], axis=0) == 0)
+        return int(constant[0]) if constant.size else None
+
     def sample(
         self, num: int, random_state: np.random.RandomState
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

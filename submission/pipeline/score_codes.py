@@ -34,12 +34,13 @@ def score_codes(options: CodeOptions) -> str:
     read = read_codes(options.codes, options.factors)
     sizes = None if read.factor_sizes is None else read.factor_sizes.tolist()
     given = labelled(read.codes, read.factors, sizes, read.factor_names)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)  # it may be impossible, so before hours
     scores = score_labelled(given, options.metrics, options.also, options.quick)
     ideal = _ideal(given, scores, options.quick)
     name = f"{options.codes.name} (rendered, NOT MPI3D)" if read.stand_in else options.codes.name
     table = code_table(scores, ideal, name)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
         document: dict[str, Any] = {"codes": str(options.codes), "sha256": sha256(options.codes)}
         document |= {"factor_names": given.names, "stand_in": read.stand_in}
         document |= {"scores": as_json(scores), "ideal_code": ideal}
