@@ -86,7 +86,7 @@ def test_objects_are_not_unpickled_and_other_arrays_are_named(tmp_path: Path) ->
     with pytest.raises(UserError, match="'factors' is pickled"):
         read_codes(path)
     assert ran == []
-    np.savez(path, z=np.ones((2, 2)), **{"\x1b[2J": np.ones(1)})
+    np.savez(path, allow_pickle=True, z=np.ones((2, 2)), **{"\x1b[2J": np.ones(1)})
     with pytest.raises(UserError, match="no array 'codes'") as caught:
         read_codes(path)
     assert "'z'" in str(caught.value)
