@@ -45,7 +45,7 @@ def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
     try:
         import onnxruntime
     except ImportError as error:
-        how = "install it with `pip install --no-deps -r requirements-onnx.lock`"
+        how = "install it with `pip install -r requirements-onnx.lock`"
         raise UserError(f"{path} needs the package onnxruntime: {how}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

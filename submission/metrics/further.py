@@ -42,6 +42,8 @@ def further_scores(
             if name in ("completeness", "informativeness"):
                 if "dci" not in result:
                     result = score(data, representation_function, ("dci",))
+                if "dci" not in result:
+                    raise Undefined("DCI gives no score")
                 kept = "informativeness_test" if name == "informativeness" else name
                 found[name] = result["dci"][kept]
             elif name == "infomec":

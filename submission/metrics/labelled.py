@@ -88,6 +88,10 @@ def _codes(given: ArrayLike) -> tuple[NDArray[np.float32], bool]:
     if bad.size:
         what = f"the codes hold NaN, or numbers beyond float32, in {bad.size:,} of {len(matrix):,}"
         raise UserError(f"{what} rows, the first of them row {bad[0]} (from 0): leave these out")
+    if (constant := np.ptp(matrix, axis=0) == 0).any():
+        # IRS divides by the rounding error of the mean of a constant that is not zero. For every
+        # other metric a constant is as good as another.
+        matrix = np.where(constant, np.float32(0), matrix)
     return matrix, array.dtype.kind in "iu"
 
 

@@ -49,6 +49,18 @@ def test_constant_codes_score_nothing() -> None:
     assert scores == pytest.approx(dict.fromkeys(NO_DCI, 0.0), abs=1e-6)
 
 
+def test_a_constant_latent_is_as_good_as_none_whatever_its_value() -> None:
+    """The mean of many 0.3 in float32 is not 0.3, and the library's IRS divides by the rest."""
+    constant = np.hstack([IDEAL, np.full((240, 2), 0.3)])
+    kept = constant.copy()
+    scores = score(constant, FACTORS, metrics=("factor_vae", "irs", "mig"), quick=True)
+    assert scores.left_out == {}
+    assert scores.headline["irs"] == pytest.approx(1.0, abs=1e-5)
+    without = score(IDEAL, FACTORS, metrics=("factor_vae", "irs", "mig"), quick=True)
+    assert scores.headline == pytest.approx(without.headline, abs=1e-6)
+    np.testing.assert_array_equal(constant, kept)
+
+
 def test_random_codes_score_next_to_nothing() -> None:
     factors = np.stack([RANDOM.randint(size, size=2000) for size in GRID], axis=1)
     scores = score(RANDOM.normal(size=(2000, 5)), factors, metrics=NO_DCI, quick=True).headline
