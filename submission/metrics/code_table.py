@@ -59,9 +59,14 @@ def code_table(scores: CodeScores, ideal: dict[str, float] | None = None, name: 
     columns = [scores.headline, *([ideal] if ideal else [])]
     above = ["metric", "these codes", *(["ideal code"] if ideal else [])]
     shown = [metric for metric in METRICS if metric in scores.headline]
-    rows = [above, *([TITLES[m], *(f"{c[m]:.3f}" for c in columns)] for m in shown)]
+    rows = [
+        above,
+        *([TITLES[m], *(f"{c[m]:.3f}" if m in c else "-" for c in columns)] for m in shown),
+    ]
     if scores.grid and len(shown) == len(METRICS):
-        rows.append(["sum", *(f"{sum(column[m] for m in METRICS):.3f}" for column in columns)])
+        rows.append(
+            ["sum", *(f"{sum(c.values()):.3f}" if len(c) == len(METRICS) else "-" for c in columns)]
+        )
     lines = aligned(rows, gap="   ")
     rule = "-" * max(map(len, lines))
     text = [lines[0], rule, *lines[1:], rule, *_filled(_caption(scores, name))]

@@ -159,6 +159,24 @@ def test_metrics_without_the_pairs_that_they_need_are_left_out() -> None:
     assert set(enough.headline) == {"irs"}
 
 
+def test_on_fewer_than_twenty_rows_a_value_random_codes_look_robust(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("submission.metrics.arrays.FEWEST_ROWS", 1)
+
+    def mean_irs(rows: int) -> float:
+        found = []
+        for seed in range(4):
+            random = np.random.RandomState(seed)
+            factors = np.stack([random.permutation(np.arange(5 * rows) % 5) for _ in range(4)], 1)
+            codes = random.normal(size=factors.shape)
+            found.append(score(codes, factors, metrics=("irs",), quick=True).headline["irs"])
+        return float(np.mean(found))
+
+    assert mean_irs(5) > mean_irs(400) + 0.15
+    assert mean_irs(20) < mean_irs(400) + 0.08
+
+
 # --- no trace
 
 
