@@ -36,6 +36,7 @@ def test_the_factors_themselves() -> None:
     assert scores["mig"] > 0.95
 
 
+@pytest.mark.slow
 def test_each_factor_twice_has_no_gaps() -> None:
     scores = score(np.hstack([IDEAL, IDEAL]), FACTORS, quick=True, workers=1).headline
     assert scores["mig"] == pytest.approx(0, abs=1e-9)
