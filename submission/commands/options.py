@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from submission.data.dataset import Dataset, open_dataset
 from submission.features.weights import SHIPPED_WEIGHTS
-from submission.metrics.settings import DCI_FITS, METRICS, ScoreOptions, chosen
+from submission.metrics.settings import DCI_FITS, FURTHER, METRICS, ScoreOptions, chosen
 from submission.runtime import paths
 
 T = TypeVar("T")
@@ -47,6 +47,11 @@ def add_metrics(parser: argparse.ArgumentParser) -> None:
     add_quick(parser)
 
 
+def add_further(parser: argparse.ArgumentParser) -> None:
+    what = f"further numbers, not the challenge's: some of {','.join(FURTHER)}"
+    parser.add_argument("--also", default="", help=what)
+
+
 def add_quick(parser: argparse.ArgumentParser) -> None:
     what = "lowered sample counts; comparable with nothing else"
     parser.add_argument("--quick", action="store_true", help=what)
@@ -77,4 +82,9 @@ def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:
 
 
 def scoring_of(args: argparse.Namespace) -> ScoreOptions:
-    return filled(ScoreOptions, args, metrics=chosen(args.metrics))
+    return filled(ScoreOptions, args, metrics=chosen(args.metrics), also=further_of(args))
+
+
+def further_of(args: argparse.Namespace) -> tuple[str, ...]:
+    also = getattr(args, "also", "")
+    return chosen(also, FURTHER, "--also") if also else ()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from submission.data.dataset import Dataset
 from submission.features.extraction import to_float
-from submission.latents.export import load
+from submission.latents.models import open_model
 from submission.runtime import paths
 from submission.runtime.errors import UserError
 from submission.runtime.files import kept_if_possible, replacing, sha256
@@ -31,7 +31,7 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
     if (kept := kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
         return kept
-    module = load(model, str(device))
+    module = open_model(model, device)
     parts = []
     with progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar:
         for images in dataset.batches(BATCH_SIZE):

@@ -45,9 +45,11 @@ def _without_tensorflow() -> Iterator[None]:
 
 with _without_tensorflow():
     from disentanglement_lib.data.ground_truth import ground_truth_data, util
-    from disentanglement_lib.evaluation.metrics import dci, factor_vae, irs, mig, utils
+    from disentanglement_lib.evaluation.metrics import beta_vae, dci, factor_vae, irs, mig, utils
+    from disentanglement_lib.evaluation.metrics import modularity_explicitness as modularity
     from disentanglement_lib.evaluation.metrics import sap_score as sap
 
-__all__ = ["dci", "factor_vae", "ground_truth_data", "irs", "mig", "sap", "util", "utils"]
+__all__ = ["beta_vae", "dci", "factor_vae", "ground_truth_data", "irs", "mig", "modularity"]
+__all__ += ["sap", "util", "utils"]
 # Kept under a name of its own: `dci.compute_importance_gbt` is swapped while DCI runs.
 stock_importance = dci.compute_importance_gbt

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from submission.metrics.code_table import further_lines, left_out_lines
 from submission.metrics.settings import METRICS, PAPER, PAPER_GRID, TITLES, Result
 from submission.runtime.files import write_text
 from submission.runtime.text import aligned
@@ -54,7 +55,11 @@ def format_table(results: Mapping[str, Result], context: Context) -> str:
     rule = "-" * max(map(len, lines))
     last = len(head)
     caption = [textwrap.fill(s, 100, subsequent_indent="  ") for s in _caption(results, context)]
-    return "\n".join([*lines[:last], rule, *lines[last:], rule, *caption]) + "\n"
+    further = []
+    for title, result in results.items():
+        if own := further_lines(result.get("further", {})):
+            further += [*(["", f"{title}:"] if len(results) > 1 else []), *own]
+    return "\n".join([*lines[:last], rule, *lines[last:], rule, *caption, *further]) + "\n"
 
 
 def _head(titles: Sequence[str], context: Context) -> list[list[str]]:
@@ -104,10 +109,12 @@ def _caption(results: Mapping[str, Result], context: Context) -> list[str]:
         f"Metric settings: {settings}",
         "The published column is the paper's (arXiv 2002.12356) on "
         f"{PAPER_GRID[context.paper]}: {comparable}",
+        *(line for one in results.values() for line in left_out_lines(one.get("left_out", {}))),
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of what the scores depend on."""
     names = ["numpy", "scipy", "scikit-learn", "gin-config", "disentanglement-lib"]
     if "torch" in sys.modules:
         names.append("torch")
@@ -125,7 +132,7 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "scores": result,
         "ideal_code": context.ideal,
         "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
-        "versions": _versions(),
+        "versions": versions(),
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     # A matrix's rows in one line each.

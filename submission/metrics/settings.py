@@ -1,5 +1,6 @@
 """The metrics' names, their settings, and the numbers that the paper reports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,19 @@ METRICS: tuple[str, ...] = ("factor_vae", "dci", "sap", "irs", "mig")
 # How DCI's boosted trees are grown: from features sorted once (`boosting`), or by scikit-learn.
 DCI_FITS = ("sorted", "scikit-learn")
 TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
+# Not the challenge's, and never part of the sum.
+FURTHER = ("betavae", "infomec", "completeness", "informativeness", "modularity")
+# What a number is called in a table, and where it comes from.
+FURTHER_TITLES: dict[str, str] = {
+    "betavae": "beta-VAE score (Higgins et al. 2017), disentanglement_lib's",
+    "InfoM": "modularity in information (Hsu et al. 2023)",
+    "InfoE": "explicitness in information (Hsu et al. 2023)",
+    "InfoC": "compactness in information (Hsu et al. 2023)",
+    "completeness": "of DCI (Eastwood and Williams 2018), disentanglement_lib's",
+    "informativeness": "of DCI, share of test rows that the trees get right",
+    "modularity": "Ridgeway and Mozer 2018, disentanglement_lib's",
+    "explicitness": "the same paper's, test rows, disentanglement_lib's",
+}
 
 # The one number the server reports of each metric.
 REPORTED = {
@@ -58,11 +72,12 @@ OFFICIAL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What a scoring is asked for: some of METRICS; `quick`: lowered sample counts, comparable with
-    nothing else; `stock`: the scorer's own route, the images through the model for every metric;
-    `dci`: one of DCI_FITS."""
+    """What a scoring is asked for: some of METRICS, and `also` of FURTHER; `quick`: lowered sample
+    counts, comparable with nothing else; `stock`: the scorer's own route, the images through the
+    model for every metric; `dci`: one of DCI_FITS."""
 
     metrics: tuple[str, ...] = METRICS
+    also: tuple[str, ...] = ()
     quick: bool = False
     device: str = "auto"
     stock: bool = False
@@ -90,10 +105,16 @@ def bound_settings() -> dict[str, Any]:
     return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in bound.items()}
 
 
-def chosen(metrics: str) -> tuple[str, ...]:
+def chosen(
+    metrics: str, known: tuple[str, ...] = METRICS, option: str = "--metrics"
+) -> tuple[str, ...]:
     """The metrics of a comma-separated list, each once; raises UserError if one is unknown."""
-    names = tuple(dict.fromkeys(name.strip() for name in metrics.split(",")))
-    if unknown := [name for name in names if name not in METRICS]:
-        what = f"unknown metric {unknown[0]!r} in --metrics"
-        raise UserError(f"{what}: choose from {','.join(METRICS)}")
-    return names
+    return checked(tuple(name.strip() for name in metrics.split(",")), known, option)
+
+
+def checked(names: Sequence[str], known: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """The names, each once; raises UserError if one is none of the known."""
+    if unknown := [name for name in names if name not in known]:
+        what = f"unknown metric {unknown[0]!r} in {option}"
+        raise UserError(f"{what}: choose from {','.join(known)}")
+    return tuple(dict.fromkeys(names))

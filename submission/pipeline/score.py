@@ -6,24 +6,36 @@ import importlib.metadata
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from joblib.externals.loky import get_reusable_executor
 
 from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
-from submission.latents.export import load
+from submission.latents.models import open_model
+from submission.metrics.borrowing import load_further_settings
 from submission.metrics.compute import score
 from submission.metrics.figure import draw_run
+from submission.metrics.further import further_scores
 from submission.metrics.grids import (
     GridImages,
     GridRepresentations,
+    RepresentationFunction,
     check_grid,
     ideal_code,
+    identity,
     torchscript_function,
 )
 from submission.metrics.results import Context, write_scores
-from submission.metrics.settings import TITLES, Result, ScoreOptions, bound_settings, load_settings
+from submission.metrics.settings import (
+    DCI_FITS,
+    TITLES,
+    Result,
+    ScoreOptions,
+    bound_settings,
+    load_settings,
+)
 from submission.runtime import paths
 from submission.runtime.device import pick_device
 from submission.runtime.files import kept_if_possible, sha256, write_text
@@ -54,18 +66,20 @@ def score_run(
     if options.stock:
         with stages.stage("scoring (stock route)"):
             images = GridImages(dataset.array(), sizes)
-            function = torchscript_function(load(model))
+            function = torchscript_function(open_model(model))
             result = score(images, function, metrics, dci_fit=options.dci)
+            _add_further(images, result, options, function)
     else:
         with stages.stage("codes for scoring"):
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
             data = GridRepresentations(codes, sizes)
             result = score(data, metrics=metrics, dci_fit=options.dci)
+            _add_further(data, result, options)
     for metric, reason in result["not_scored"].items():
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
-        ideal = _ideal(sizes, metrics, options.dci)
+        ideal = ideal_scores(sizes, metrics, options.dci)
     # scikit-learn's workers would wait for more, and keep their memory, while another model is
     # trained.
     get_reusable_executor().shutdown()
@@ -78,7 +92,18 @@ def score_run(
     return result, context
 
 
-def _ideal(factor_sizes: tuple[int, ...], metrics: tuple[str, ...], dci_fit: str) -> Result:
+def _add_further(
+    data: Any, result: Result, options: ScoreOptions, function: RepresentationFunction = identity
+) -> None:
+    if options.also:
+        load_further_settings(options.quick)
+        found = further_scores(data, options.also, result, function)
+        result["further"], result["left_out"] = found
+
+
+def ideal_scores(
+    factor_sizes: tuple[int, ...], metrics: tuple[str, ...], dci_fit: str = DCI_FITS[0]
+) -> Result:
     """The ideal code's scores, from the cache if this grid had them with these settings before."""
     settings = bound_settings()
     version = importlib.metadata.version("scikit-learn")

@@ -45,7 +45,8 @@ def _register(function: T, name: str) -> T:
     hints = get_type_hints(signature, include_extras=True)
     marks = {parameter: getattr(hint, "__metadata__", ()) for parameter, hint in hints.items()}
     kinds = {p: mark for p, found in marks.items() for mark in found if isinstance(mark, Kind)}
-    registered: T = gin.configurable(name, allowlist=list(kinds))(function)
+    with gin.unlock_config():  # a caller who uses this as a library may have locked it
+        registered: T = gin.configurable(name, allowlist=list(kinds))(function)
     _PARAMETERS[name], _NAMES[registered] = kinds, name
     return registered
 
