@@ -481,7 +481,7 @@ ROWS = [
     model_row("of other images", ("does not take images",), model("return images.view(-1, 99)")),
     model_row(
         "that refuses images itself", ("does not take images",),
-        model("assert images.shape[1] == 4, 'four channels'; return images[:, :2, 0, 0]"),
+        model("assert images.shape[1] == 4, 'no alpha'\n    return images[:, :2, 0, 0]"),
     ),
     model_row(
         "as many latents as there are images", ("64", "1 latents", AGAIN),
