@@ -7,7 +7,8 @@ from pathlib import Path
 from submission.runtime.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent
-PROJECT = PACKAGE.parent
+# The checkout. An installed package has none: there it is the folder that it is called from.
+PROJECT = PACKAGE.parent if (PACKAGE.parent / "prepare.sh").is_file() else Path.cwd()
 CONFIGS = PACKAGE / "configs"
 WEIGHTS = PACKAGE / "weights"
 
@@ -19,7 +20,7 @@ def _path(text: str | Path) -> Path:
 
 def home() -> Path:
     """A folder this user may write to: SUBMISSION_HOME, else `scratch` in the project, else (where
-    the checkout is another user's, or read-only) one in the temporary folder."""
+    that is another user's, or read-only) one in the temporary folder."""
     if os.environ.get("SUBMISSION_HOME"):  # set and empty counts as not set, as in prepare.sh
         return _path(os.environ["SUBMISSION_HOME"])
     scratch = PROJECT / "scratch"

@@ -106,16 +106,17 @@ def _run_sh(commit: _Commit) -> str:
 
 
 def _weights(commit: _Commit) -> str:
-    name = SHIPPED_WEIGHTS.relative_to(paths.PROJECT).as_posix()
+    name = SHIPPED_WEIGHTS.relative_to(paths.PACKAGE.parent).as_posix()
     commit.refuse_without(name)
-    if not SHIPPED_WEIGHTS.is_file():
+    weights = paths.PROJECT / name
+    if not weights.is_file():
         raise _Fault(f"no file {name}", f"git checkout -- {name}")
     try:
-        digest = check_sha256(SHIPPED_WEIGHTS)
+        digest = check_sha256(weights)
     except UserError as error:
         raise _Fault(*str(error).rsplit(": ", 1)) from error
-    sums = SHIPPED_WEIGHTS.parent / "SHA256SUMS"
-    if not sums.is_file() or SHIPPED_WEIGHTS.name not in sums.read_text():
+    sums = weights.parent / "SHA256SUMS"
+    if not sums.is_file() or weights.name not in sums.read_text():
         remedy = f"cd {sums.parent} && sha256sum *.safetensors >SHA256SUMS"
         raise _Fault("their SHA-256 is recorded nowhere", remedy)
     return f"{name}, SHA-256 {digest[:12]}... as recorded"

@@ -41,7 +41,7 @@ def make_remote(folder: Path, command: Sequence[str]) -> None:
     hook = folder / "hooks" / "post-receive"
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
-    cwd, project = (shlex.quote(str(place)) for place in (Path.cwd(), paths.PROJECT))
+    cwd, project = (shlex.quote(str(place)) for place in (Path.cwd(), paths.PACKAGE.parent))
     text = HOOK.format(folder=cwd, project=project, command=shlex.join(command))
     hook.parent.mkdir(exist_ok=True)
     with replacing(hook) as file:
