@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from submission.commands import options
+from submission.metrics.settings import SCORERS
 from submission.pipeline.score import score_run
 from submission.runtime import paths
 from submission.runtime.files import locked
@@ -15,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(parser)
     parser.add_argument("--model", type=Path, help="exported model; default: that of the run")
     what = "the scorer's own route: call the model on images for every metric (slow)"
-    parser.add_argument("--stock", action="store_true", help=what)
+    route = parser.add_mutually_exclusive_group()
+    route.add_argument("--stock", action="store_true", help=what)
+    what = "tensorflow: with real TensorFlow, as the server's grader did (default: %(default)s)"
+    route.add_argument("--scorer", choices=SCORERS, default=SCORERS[0], help=what)
 
 
 def run(args: argparse.Namespace) -> None:

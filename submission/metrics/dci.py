@@ -60,6 +60,24 @@ def importance(
     return np.stack(columns, axis=1), np.mean(train_accuracy), np.mean(test_accuracy)
 
 
+def library_dci(
+    data: Any,
+    representation_function: RepresentationFunction,
+    random_state: np.random.RandomState,
+    workers: int,
+) -> dict[str, Any]:
+    """The library's compute_dci as it is, on one core. Its classifiers draw from numpy's global
+    generator, which is seeded with 0 before, so that the scores can be had again."""
+    del workers
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        scores: dict[str, Any] = dci.compute_dci(data, representation_function, random_state)
+    finally:
+        np.random.set_state(state)
+    return scores
+
+
 def compute_dci(
     data: Any,
     representation_function: RepresentationFunction,

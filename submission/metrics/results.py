@@ -23,6 +23,7 @@ class Context:
         stand_in: True for rendered images, False for a published MPI3D file.
         domain: "toy", "realistic", "real" or "complex".
         ideal: `score` of `ideal_code` on the same grid under the same settings.
+        tensorflow: the version that scored, "" where none did.
     """
 
     data: str
@@ -32,6 +33,7 @@ class Context:
     ideal: Result | None = None
     data_md5: str = ""
     model_sha256: str = ""
+    tensorflow: str = ""
 
     @property
     def num_images(self) -> int:
@@ -71,6 +73,8 @@ def _caption(result: Result, context: Context) -> list[str]:
     settings = "QUICK, not the official counts; comparable with no other numbers."
     if result["counts"] == "official":
         settings = "official (the server's)."
+    if context.tensorflow:
+        settings += f" Scored with TensorFlow {context.tensorflow}, as the server's grader did."
     comparable = "a different data set from this run's, given for orientation only."
     if not context.stand_in and context.domain == context.paper:
         comparable = "compare only where this run covers the same images under official settings."
@@ -82,11 +86,13 @@ def _caption(result: Result, context: Context) -> list[str]:
     ]
 
 
-def _versions() -> dict[str, str]:
+def _versions(context: Context) -> dict[str, str]:
     names = ["numpy", "scipy", "scikit-learn", "gin-config", "disentanglement-lib"]
     if "torch" in sys.modules:
         names.append("torch")
-    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+    versions = {name: importlib.metadata.version(name) for name in names}
+    versions |= {"tensorflow": context.tensorflow} if context.tensorflow else {}
+    return {"python": platform.python_version()} | versions
 
 
 def write_scores(folder: Path, result: Result, context: Context) -> None:
@@ -100,7 +106,8 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "scores": result,
         "ideal_code": context.ideal,
         "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
-        "versions": _versions(),
+        "scorer": "tensorflow" if context.tensorflow else "light",
+        "versions": _versions(context),
     }
     write_text(folder / "scores.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
     write_text(folder / "scores.txt", format_table(result, context))

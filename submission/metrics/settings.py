@@ -13,6 +13,9 @@ Result = dict[str, Any]
 METRICS: tuple[str, ...] = ("factor_vae", "dci", "sap", "irs", "mig")
 TITLES = {"factor_vae": "FactorVAE", "dci": "DCI", "sap": "SAP", "irs": "IRS", "mig": "MIG"}
 
+# In this process and without TensorFlow, or as the challenge's grader did it (tensorflow_route).
+SCORERS = ("light", "tensorflow")
+
 # The one number the server reports of each metric.
 REPORTED = {
     **{"factor_vae": "eval_accuracy", "dci": "disentanglement", "sap": "SAP_score"},
@@ -57,12 +60,14 @@ OFFICIAL: dict[str, Any] = {
 @dataclass(frozen=True)
 class ScoreOptions:
     """What a scoring is asked for: some of METRICS; `quick`: lowered sample counts, comparable with
-    nothing else; `stock`: the scorer's own route, the images through the model for every metric."""
+    nothing else; `stock`: the scorer's own route, the images through the model for every metric;
+    `scorer`: one of SCORERS, by whom the codes are scored."""
 
     metrics: tuple[str, ...] = METRICS
     quick: bool = False
     device: str = "auto"
     stock: bool = False
+    scorer: str = SCORERS[0]
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:
@@ -76,6 +81,14 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
         for _, text in config_texts(CONFIGS / name):
             gin.parse_config(text)
     return bound_settings()
+
+
+def bind_settings(settings: dict[str, Any]) -> None:
+    """Binds what `bound_settings` returned, in another process."""
+    import submission.metrics.library  # noqa: F401 (as above)
+
+    with gin.unlock_config():
+        gin.parse_config([f"{key} = {value}" for key, value in settings.items()])
 
 
 def bound_settings() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from submission.data.dataset import Dataset, verify
 from submission.latents.codes import codes_of
 from submission.latents.export import load
+from submission.metrics import tensorflow_route
 from submission.metrics.compute import score
 from submission.metrics.figure import draw_run
 from submission.metrics.grids import (
@@ -33,6 +34,9 @@ def score_run(
     one other than the run's. Raises UserError if there is none, or its codes cannot be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
+    with_tensorflow, tensorflow = options.scorer == "tensorflow", ""
+    if with_tensorflow:
+        tensorflow_route.refuse_if_missing()
     model = model or paths.model_path(folder)
     load_settings(quick=options.quick)
     data_md5 = verify(dataset)
@@ -44,13 +48,17 @@ def score_run(
         with stages.stage("codes for scoring"):
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
-            result = score(GridRepresentations(codes, sizes), metrics=metrics)
+            if with_tensorflow:
+                scored = tensorflow_route.score_with_tensorflow(codes, sizes, metrics)
+                result, tensorflow = scored
+            else:
+                result = score(GridRepresentations(codes, sizes), metrics=metrics)
     with stages.stage("scoring the ideal code"):
         ideal = _ideal(sizes, metrics)
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
-    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model))
+    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model), tensorflow)
     write_scores(folder, result, context)
     draw_run(folder)
 
