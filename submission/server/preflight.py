@@ -15,6 +15,7 @@ from submission.server import leaderboard
 CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
 HOST_LIMIT = 5 * MIB  # per file, without LFS
+WHOLE_LOCK = "requirements-tensorflow.lock"
 PLACEHOLDER = "your-aicrowd-user-name"
 # What no submission holds: data, features, checkpoints, working folders.
 UNWANTED = re.compile(r"^(scratch|\.venv)/|\.(npz|npy|part)$|(^|/)(checkpoint|pytorch_model)\.pt$")
@@ -157,24 +158,27 @@ def _not_evaluated(commit: _Commit) -> str:
 
 
 def _pins(commit: _Commit) -> str:
-    files = ("requirements.lock", "environment.yml", "Dockerfile")
+    files = ("requirements.lock", WHOLE_LOCK, "environment.yml", "Dockerfile")
     for file in files:
         commit.refuse_without(file)
-    locked, environment, dockerfile = (_git("show", f"{commit.id}:{file}") for file in files)
-    lock, conda = lock_pins(locked), conda_pins(environment)
-    if lock != conda:
-        first = sorted(set(lock) ^ set(conda))[0] if set(lock) ^ set(conda) else "their order"
-        what = f"requirements.lock and environment.yml differ, first in {first}"
-        raise _Fault(what, "copy the lock's lines into the pip section")
+    texts = [_git("show", f"{commit.id}:{file}") for file in files]
+    lock, whole, conda, dockerfile = lock_pins(texts[0]), lock_pins(texts[1]), texts[2], texts[3]
+    for file, differing in (
+        ("requirements.lock", set(lock) - set(whole)),
+        ("environment.yml", set(whole) ^ set(conda_pins(conda))),
+    ):
+        if differing:
+            what = f"{WHOLE_LOCK} and {file} differ, first in {min(differing)}"
+            raise _Fault(what, "run .ci/lock, which writes them, and commit")
     if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", dockerfile):
         remedy = "let it say `pip install --no-deps -r requirements.lock`"
         raise _Fault("the Dockerfile does not install requirements.lock", remedy)
-    return f"{len(lock)} packages in lock file, environment.yml and Dockerfile"
+    return f"{len(lock)} packages in lock files, environment.yml and Dockerfile"
 
 
 def lock_pins(text: str) -> list[str]:
-    """The lines of a lock file that name a package."""
-    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    """The pins of a lock file, each with its platform and without its hashes."""
+    return [line.strip(" \\") for line in text.splitlines() if line.strip() and line[0] not in "# "]
 
 
 def conda_pins(text: str) -> list[str]:

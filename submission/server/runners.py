@@ -37,8 +37,8 @@ class EvaluationOptions:
 
     `memory` ("8g", swap included) and `hours` limit the run, which is in a container or else in a
     fresh clone on this machine. With `once` a commit that has a row already is left alone. Of the
-    scoring are `device`, `quick` (lowered sample counts) and `scorer`: one of SCORERS, or "auto" for
-    TensorFlow where it is installed, as on the server.
+    scoring are `device`, `quick` (lowered sample counts) and `scorer`: one of SCORERS, or "auto",
+    which is TensorFlow where it is installed, as on the server.
     """
 
     tag: str
