@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from submission.metrics.settings import Result, bind_settings, bound_settings
 from submission.runtime.errors import UserError, first_line
 from submission.runtime.paths import PACKAGE
 
+log = logging.getLogger(__name__)
 INSTALL = "pip install -r requirements-tensorflow.lock"
 _ASKED, _CODES, _ANSWER = "asked.json", "codes.npy", "answer.json"
 
@@ -62,6 +64,7 @@ def score_with_tensorflow(
         own = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
         places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         own["PYTHONPATH"] = os.pathsep.join(places)
+        log.info("scoring in a process with TensorFlow, whose import takes some seconds")
         command = [sys.executable, "-P", "-m", "submission.metrics.tensorflow_route", name]
         code = subprocess.run(command, env=os.environ | own, check=False).returncode
         answer = folder / _ANSWER
