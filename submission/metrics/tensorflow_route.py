@@ -27,7 +27,7 @@ from submission.runtime.errors import UserError, first_line
 from submission.runtime.paths import PACKAGE
 
 log = logging.getLogger(__name__)
-INSTALL = "pip install -r requirements-tensorflow.lock"
+INSTALL = ".venv/bin/pip install -r requirements-tensorflow.lock"
 _ASKED, _CODES, _ANSWER = "asked.json", "codes.npy", "answer.json"
 
 
