@@ -13,7 +13,8 @@ ARG PIP_CERT
 # A venv, because Debian's own Python takes no packages from pip.
 COPY requirements.lock /opt/requirements.lock
 RUN python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-deps --no-cache-dir -r /opt/requirements.lock
+    && /opt/venv/bin/pip install --require-hashes --no-deps --no-cache-dir \
+        -r /opt/requirements.lock
 
 # Whoever the server starts the image as (aicrowd, or root with the project mounted elsewhere),
 # and even if all else is read-only, working files and every library's cache go to /scratch.

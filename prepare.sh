@@ -41,15 +41,17 @@ prepare() {
     [ -w "$project" ] && { [ ! -e "$venv" ] || [ -w "$venv" ]; } || venv="$home/venv"
     venv="$(without_colon "$venv" "$elsewhere")"
     if command -v python3 >/dev/null && (cd "$project" && python3 - "$@") <<'EOF'; then
-import importlib.metadata, sys
+import importlib.metadata, platform, sys
 if sys.version_info[:2] != (3, 11):
     sys.exit(1)
 for lock in sys.argv[1:]:
     for line in open(lock):
+        # NAME==VERSION, for one platform or for all, then its hashes in lines of their own.
         name, _, version = line.partition(";")[0].partition("==")
-        if version and not (";" in line and sys.platform != "linux"):
+        here = (sys.platform, platform.machine()) == ("linux", "x86_64")
+        if version and (here or ";" not in line):
             try:
-                if importlib.metadata.version(name.strip()) != version.strip():
+                if importlib.metadata.version(name.strip()) != version.strip(" \\\n"):
                     sys.exit(1)
             except importlib.metadata.PackageNotFoundError:
                 sys.exit(1)
@@ -80,7 +82,7 @@ EOF
     # none any more: so all are installed, which takes seconds where they are there.
     rm -f "$venv/installed-locks"
     for lock in "$@"; do
-        "$venv/bin/python" -m pip install --quiet --no-deps -r "$project/$lock" || prepare_failed "$venv"
+        "$venv/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$project/$lock" || prepare_failed "$venv"
         echo "$lock: $(cksum <"$project/$lock")" >>"$venv/installed-locks"
     done
     PYTHON="$venv/bin/python"

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__.split("\n")[0]
+        prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
         "--repeats", type=int, default=3, help="of each comparison (default: %(default)s)"

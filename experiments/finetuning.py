@@ -132,7 +132,7 @@ def table(results: dict[str, Any]) -> str:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.finetuning", description=__doc__.split("\n\n")[0]
+        prog="python -m experiments.finetuning", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("rows", nargs="*", metavar="row", help="default: all")
     parser.add_argument("--craft-file", type=Path, help="craft_mlt_25k.pth")

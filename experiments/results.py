@@ -365,7 +365,7 @@ def _mean(values: list[float]) -> str:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.results", description=__doc__.split("\n\n")[0]
+        prog="python -m experiments.results", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("rows", nargs="*", metavar="row", help="default: all")
     parser.add_argument("--seeds", type=int, help="so many instead of each row's")

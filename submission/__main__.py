@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for a user's mistake, 130 for Ctrl-C, 141 for a shut pipe."""
     _open_closed_streams()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's is none that this environment need have
-    parser = argparse.ArgumentParser("python -m submission", description=__doc__.split("\n")[0])
+    description = (__doc__ or "").split("\n")[0]  # none under `python -OO`
+    parser = argparse.ArgumentParser("python -m submission", description=description)
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     argv = sys.argv[1:] if argv is None else argv
     for name, help_text in COMMANDS.items():

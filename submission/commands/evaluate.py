@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from submission.commands import options
+from submission.metrics.settings import SCORERS
 from submission.runtime import paths
 from submission.server import leaderboard
 from submission.server.evaluation import evaluate
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "run in a fresh clone on this machine itself: only for code that you trust"
     add("--no-container", action="store_false", dest="container", help=what)
     add("--device", default="auto", help="of the scoring; default: a GPU if any")
+    what = "light: without TensorFlow; default: with it, as the server, where it is installed"
+    add("--scorer", choices=("auto", *SCORERS), default="auto", help=what)
     options.add_quick(parser)
 
 

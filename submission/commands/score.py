@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from submission.commands import options
-from submission.metrics.settings import chosen
+from submission.metrics.settings import SCORERS, chosen
 from submission.pipeline.score import score_run
 from submission.pipeline.score_codes import CodeOptions, score_codes
 from submission.runtime import paths
@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "of --codes: folder to write scores.json and scores.txt into"
     parser.add_argument("--out", type=Path, help=what)
     what = "the scorer's own route: call the model on images for every metric (slow)"
-    parser.add_argument("--stock", action="store_true", help=what)
+    route = parser.add_mutually_exclusive_group()
+    route.add_argument("--stock", action="store_true", help=what)
+    what = "tensorflow: with real TensorFlow, as the server's grader did (default: %(default)s)"
+    route.add_argument("--scorer", choices=SCORERS, default=SCORERS[0], help=what)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,13 +10,14 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import joblib
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from submission.metrics.dci import compute_dci
+from submission.metrics.dci import compute_dci, library_dci
 from submission.metrics.grids import RepresentationFunction, identity
 from submission.metrics.library import factor_vae, irs, mig, sap
 from submission.metrics.matrices import kept_in
@@ -39,7 +40,8 @@ def score(
         representation_function: from observations of `data` to (N, C) floats.
         metrics: some of METRICS; each starts from its own fresh RandomState(0).
         workers: threads for the DCI fits (default: one per core); the scores do not depend on it.
-        dci_fit: one of DCI_FITS: our trees, or scikit-learn's own (then `workers` are processes).
+        dci_fit: one of DCI_FITS: our trees, or scikit-learn's own (then `workers` are processes);
+            or "library", its DCI on one core with no function of it replaced.
 
     Returns:
         Under each metric's name every number the library returns; `headline`, the reported number
@@ -68,10 +70,13 @@ def score(
         bar.set_postfix_str(metric, refresh=False)
         start = time.perf_counter()
         random_state = np.random.RandomState(0)
-        with warnings.catch_warnings(), kept_in(result):
+        kept = nullcontext() if dci_fit == "library" else kept_in(result)
+        with warnings.catch_warnings(), kept:
             # SAP's linear classifiers stop at the library's iteration limit, as in the challenge.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            if metric == "dci":
+            if metric == "dci" and dci_fit == "library":
+                values = library_dci(data, representation_function, random_state)
+            elif metric == "dci":
                 values = compute_dci(data, representation_function, random_state, workers, dci_fit)
             else:
                 values = stock[metric](data, representation_function, random_state)

@@ -123,6 +123,20 @@ def library_importance(classifier: Callable[[], Any]) -> Callable[..., tuple[Arr
     return FunctionType(stock_importance.__code__, names)
 
 
+def library_dci(
+    data: Any, representation_function: RepresentationFunction, random_state: np.random.RandomState
+) -> dict[str, Any]:
+    """The library's compute_dci as it is, on one core. Its classifiers draw from numpy's global
+    generator, which is seeded with 0 before, so that the scores can be had again."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        scores: dict[str, Any] = dci.compute_dci(data, representation_function, random_state)
+    finally:
+        np.random.set_state(state)
+    return scores
+
+
 def compute_dci(
     data: Any,
     representation_function: RepresentationFunction,

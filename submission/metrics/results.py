@@ -27,6 +27,7 @@ class Context:
         stand_in: True for rendered images, False for a published MPI3D file.
         domain: "toy", "realistic", "real" or "complex".
         ideal: `score` of `ideal_code` on the same grid under the same settings.
+        tensorflow: the version that scored, "" where none did.
     """
 
     data: str
@@ -36,6 +37,7 @@ class Context:
     ideal: Result | None = None
     data_md5: str = ""
     model_sha256: str = ""
+    tensorflow: str = ""
 
     @property
     def num_images(self) -> int:
@@ -95,6 +97,8 @@ def _caption(results: Mapping[str, Result], context: Context) -> list[str]:
     settings = "QUICK, not the official counts; comparable with no other numbers."
     if result["counts"] == "official":
         settings = "official (the server's)."
+    if context.tensorflow:
+        settings += f" Scored with TensorFlow {context.tensorflow}, as the server's grader did."
     comparable = "a different data set from this run's, given for orientation only."
     if not context.stand_in and context.domain == context.paper:
         comparable = "compare only where this run covers the same images under official settings."
@@ -113,12 +117,14 @@ def _caption(results: Mapping[str, Result], context: Context) -> list[str]:
     ]
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of what the scores depend on."""
+def versions(tensorflow: str = "") -> dict[str, str]:
+    """Of Python and of what the scores depend on; with TensorFlow's, if it had a part in them."""
     names = ["numpy", "scipy", "scikit-learn", "gin-config", "disentanglement-lib"]
     if "torch" in sys.modules:
         names.append("torch")
-    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+    found = {name: importlib.metadata.version(name) for name in names}
+    found |= {"tensorflow": tensorflow} if tensorflow else {}
+    return {"python": platform.python_version()} | found
 
 
 def write_scores(folder: Path, result: Result, context: Context) -> None:
@@ -132,7 +138,8 @@ def write_scores(folder: Path, result: Result, context: Context) -> None:
         "scores": result,
         "ideal_code": context.ideal,
         "paper": {"measured_on": PAPER_GRID[context.paper], "headline": PAPER[context.paper]},
-        "versions": versions(),
+        "scorer": "tensorflow" if context.tensorflow else "light",
+        "versions": versions(context.tensorflow),
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     # A matrix's rows in one line each.

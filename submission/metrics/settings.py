@@ -29,6 +29,9 @@ FURTHER_TITLES: dict[str, str] = {
     "explicitness": "the same paper's, test rows, disentanglement_lib's",
 }
 
+# In this process and without TensorFlow, or as the challenge's grader did it (tensorflow_route).
+SCORERS = ("light", "tensorflow")
+
 # The one number the server reports of each metric.
 REPORTED = {
     **{"factor_vae": "eval_accuracy", "dci": "disentanglement", "sap": "SAP_score"},
@@ -74,7 +77,8 @@ OFFICIAL: dict[str, Any] = {
 class ScoreOptions:
     """What a scoring is asked for: some of METRICS, and `also` of FURTHER; `quick`: lowered sample
     counts, comparable with nothing else; `stock`: the scorer's own route, the images through the
-    model for every metric; `dci`: one of DCI_FITS."""
+    model for every metric; `dci`: one of DCI_FITS; `scorer`: one of SCORERS, by whom the codes are
+    scored."""
 
     metrics: tuple[str, ...] = METRICS
     also: tuple[str, ...] = ()
@@ -82,6 +86,7 @@ class ScoreOptions:
     device: str = "auto"
     stock: bool = False
     dci: str = DCI_FITS[0]
+    scorer: str = SCORERS[0]
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:
@@ -95,6 +100,14 @@ def load_settings(quick: bool = False) -> dict[str, Any]:
         for _, text in config_texts(CONFIGS / name):
             gin.parse_config(text)
     return bound_settings()
+
+
+def bind_settings(settings: dict[str, Any]) -> None:
+    """Binds what `bound_settings` returned, in another process."""
+    import submission.metrics.library  # noqa: F401 (as above)
+
+    with gin.unlock_config():
+        gin.parse_config([f"{key} = {value}" for key, value in settings.items()])
 
 
 def bound_settings() -> dict[str, Any]:

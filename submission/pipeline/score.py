@@ -14,6 +14,7 @@ from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
 from submission.latents.models import open_model
+from submission.metrics import tensorflow_route
 from submission.metrics.borrowing import load_further_settings
 from submission.metrics.compute import score
 from submission.metrics.figure import draw_run
@@ -58,6 +59,9 @@ def score_run(
     UserError if there is no model, or no metric can be scored."""
     metrics, sizes = options.metrics, dataset.factor_sizes
     check_grid(sizes)  # before hours of codes, not after
+    with_tensorflow, tensorflow = options.scorer == "tensorflow", ""
+    if with_tensorflow:
+        tensorflow_route.refuse_if_missing()
     model = model or paths.model_path(folder)
     load_settings(quick=options.quick)
     data_md5 = verify(dataset)
@@ -74,7 +78,11 @@ def score_run(
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
         with stages.stage("scoring"):
             data = GridRepresentations(codes, sizes)
-            result = score(data, metrics=metrics, dci_fit=options.dci)
+            if with_tensorflow:
+                scored = tensorflow_route.score_with_tensorflow(codes, sizes, metrics)
+                result, tensorflow = scored
+            else:
+                result = score(data, metrics=metrics, dci_fit=options.dci)
             _add_further(data, result, options)
     for metric, reason in result["not_scored"].items():
         log.warning("%s is not scored: %s", TITLES[metric], reason)
@@ -86,7 +94,7 @@ def score_run(
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
-    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model))
+    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model), tensorflow)
     write_scores(folder, result, context)
     draw_run(folder)
     return result, context

@@ -1,8 +1,12 @@
 """A training's curves as TensorBoard event files."""
 
 import shutil
+import sys
+import types
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+_SWITCH = "tensorboard.compat.notf"
 
 
 class Curves(AbstractContextManager["Curves"]):
@@ -10,6 +14,9 @@ class Curves(AbstractContextManager["Curves"]):
     killed run wrote may lack the last ones, and the caller has them from its checkpoint."""
 
     def __init__(self, folder: Path) -> None:
+        # TensorBoard writes through TensorFlow where that is installed (670 MiB more, and seconds),
+        # unless there is a module of this name: its own switch.
+        sys.modules.setdefault(_SWITCH, types.ModuleType(_SWITCH))
         # Imported here because it is slow to import and only a training needs it.
         from torch.utils.tensorboard import SummaryWriter
 

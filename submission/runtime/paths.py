@@ -7,7 +7,8 @@ from pathlib import Path
 from submission.runtime.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent
-PROJECT = PACKAGE.parent
+# The checkout. An installed package has none: there it is the folder that it is called from.
+PROJECT = PACKAGE.parent if (PACKAGE.parent / "prepare.sh").is_file() else Path.cwd()
 CONFIGS = PACKAGE / "configs"
 WEIGHTS = PACKAGE / "weights"
 

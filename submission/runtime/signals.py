@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -50,7 +51,10 @@ def cleared_away(text: str) -> Iterator[None]:
 @contextmanager
 def _caught(numbers: Sequence[int], handler: Callable[[int, object], None]) -> Iterator[None]:
     """Sends these signals to `handler`, except one that the caller ignores (nohup), and prints a
-    Stopped that comes out."""
+    Stopped that comes out. In a thread, as a notebook may use one, they stay the main thread's:
+    Python lets no other one handle them."""
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
     before = {each: signal.getsignal(each) for each in numbers}
     for each, own in before.items():
         if own != signal.SIG_IGN:

@@ -18,6 +18,7 @@ from submission.features.extraction import to_float
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import BadAnswer, call_model, codes_of
 from submission.latents.export import load
+from submission.metrics import tensorflow_route
 from submission.metrics.grids import check_grid
 from submission.metrics.settings import TITLES, ScoreOptions
 from submission.pipeline.score import score_run
@@ -40,6 +41,8 @@ def refuse_options(options: EvaluationOptions, dataset: Dataset) -> None:
         raise UserError(f"--hours {options.hours:g} must be above 0 and below 10,000")
     check_grid(dataset.factor_sizes)
     pick_device(options.device)
+    if options.scorer == "tensorflow":
+        tensorflow_route.refuse_if_missing()
     paths.make_folder(options.leaderboard.parent, "name another --leaderboard file")
     leaderboard.read(options.leaderboard)
     paths.make_folder(paths.cache_folder(), "set SUBMISSION_CACHE to a folder that can")
@@ -74,11 +77,12 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
     row["log"] = str(folder / "log.txt")
     stages = Stages()
     print(f"{options.tag} ({commit[:10]}) on {dataset.description}\nlog: {row['log']}", flush=True)
+    row["scorer"] = _scorer(options)
     lost = "this evaluation has no row; the same command begins anew"
     with open(row["log"], "wb") as log, signals.cleared_away(lost):
         evaluation = Evaluation(options, dataset, data_md5, folder, log)
         try:
-            row["scores"], row["reason"] = _scores(evaluation, commit, stages)
+            row["scores"], row["reason"] = _scores(evaluation, commit, row["scorer"], stages)
             row["status"] = "ok"
         except Failure as failure:
             row |= {"status": failure.kind, "reason": failure.reason}
@@ -90,7 +94,21 @@ def evaluate(options: EvaluationOptions, dataset: Dataset) -> leaderboard.Row | 
     return row
 
 
-def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> tuple[dict[str, float], str]:
+def _scorer(options: EvaluationOptions) -> str:
+    """One of SCORERS. The server's grader had TensorFlow, so it is said where this one has none."""
+    if options.scorer != "auto":
+        return options.scorer
+    if tensorflow_route.is_installed():
+        return "tensorflow"
+    what = "it will be scored without TensorFlow, which the server's grader had; only DCI differs,"
+    less = "as it does from run to run"
+    print(f"{what} {less}. To install it: `{tensorflow_route.INSTALL}`", flush=True)
+    return "light"
+
+
+def _scores(
+    evaluation: Evaluation, commit: str, scorer: str, stages: Stages
+) -> tuple[dict[str, float], str]:
     """Clone, build, run and score: the reported number of each metric, and why one has none."""
     options, dataset = evaluation.options, evaluation.dataset
     evaluation.output.mkdir()
@@ -114,7 +132,7 @@ def _scores(evaluation: Evaluation, commit: str, stages: Stages) -> tuple[dict[s
         reason = "over all images the model gives NaN, infinity or unlike shapes"
         raise Failure("bad codes", f"{reason}: {first_line(error)}") from error
     try:
-        scoring = ScoreOptions(quick=options.quick, device=options.device)
+        scoring = ScoreOptions(quick=options.quick, device=options.device, scorer=scorer)
         score_run(dataset, evaluation.folder, scoring, stages, model, looked_at=True)
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error

@@ -25,6 +25,7 @@ CHALLENGE = "aicrowd-neurips-2019-disentanglement-challenge"
 HOST = "gitlab.aicrowd.com"
 HOST_LIMIT = 5 * MIB  # per file, without LFS
 _START_SECONDS = 600  # a torch import takes minutes on a busy machine
+WHOLE_LOCK = "requirements-tensorflow.lock"
 PLACEHOLDER = "your-aicrowd-user-name"
 # What no submission holds: data, features, checkpoints, working folders.
 UNWANTED = re.compile(r"^(scratch|\.venv)/|\.(npz|npy|part)$|(^|/)(checkpoint|pytorch_model)\.pt$")
@@ -156,16 +157,17 @@ def _start(clone: Path) -> None:
 
 
 def _weights(commit: _Commit) -> str:
-    name = SHIPPED_WEIGHTS.relative_to(paths.PROJECT).as_posix()
+    name = SHIPPED_WEIGHTS.relative_to(paths.PACKAGE.parent).as_posix()
     commit.refuse_without(name)
-    if not SHIPPED_WEIGHTS.is_file():
+    weights = paths.PROJECT / name
+    if not weights.is_file():
         raise _Fault(f"no file {name}", f"git checkout -- {name}")
     try:
-        digest = check_sha256(SHIPPED_WEIGHTS)
+        digest = check_sha256(weights)
     except UserError as error:
         raise _Fault(*str(error).rsplit(": ", 1)) from error
-    sums = SHIPPED_WEIGHTS.parent / "SHA256SUMS"
-    if not sums.is_file() or SHIPPED_WEIGHTS.name not in sums.read_text():
+    sums = weights.parent / "SHA256SUMS"
+    if not sums.is_file() or weights.name not in sums.read_text():
         remedy = f"cd {sums.parent} && sha256sum *.safetensors >SHA256SUMS"
         raise _Fault("their SHA-256 is recorded nowhere", remedy)
     return f"{name}, SHA-256 {digest[:12]}... as recorded"
@@ -206,24 +208,27 @@ def _not_evaluated(commit: _Commit) -> str:
 
 
 def _pins(commit: _Commit) -> str:
-    files = ("requirements.lock", "environment.yml", "Dockerfile")
+    files = ("requirements.lock", WHOLE_LOCK, "environment.yml", "Dockerfile")
     for file in files:
         commit.refuse_without(file)
-    locked, environment, dockerfile = (_git("show", f"{commit.id}:{file}") for file in files)
-    lock, conda = lock_pins(locked), conda_pins(environment)
-    if lock != conda:
-        first = sorted(set(lock) ^ set(conda))[0] if set(lock) ^ set(conda) else "their order"
-        what = f"requirements.lock and environment.yml differ, first in {first}"
-        raise _Fault(what, "copy the lock's lines into the pip section")
+    texts = [_git("show", f"{commit.id}:{file}") for file in files]
+    lock, whole, conda, dockerfile = lock_pins(texts[0]), lock_pins(texts[1]), texts[2], texts[3]
+    for file, differing in (
+        ("requirements.lock", set(lock) - set(whole)),
+        ("environment.yml", set(whole) ^ set(conda_pins(conda))),
+    ):
+        if differing:
+            what = f"{WHOLE_LOCK} and {file} differ, first in {min(differing)}"
+            raise _Fault(what, "run .ci/lock, which writes them, and commit")
     if not re.search(r"pip3? install[^&]*--no-deps[^&]*requirements\.lock", dockerfile):
         remedy = "let it say `pip install --no-deps -r requirements.lock`"
         raise _Fault("the Dockerfile does not install requirements.lock", remedy)
-    return f"{len(lock)} packages in lock file, environment.yml and Dockerfile"
+    return f"{len(lock)} packages in lock files, environment.yml and Dockerfile"
 
 
 def lock_pins(text: str) -> list[str]:
-    """The lines of a lock file that name a package."""
-    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    """The pins of a lock file, each with its platform and without its hashes."""
+    return [line.strip(" \\") for line in text.splitlines() if line.strip() and line[0] not in "# "]
 
 
 def conda_pins(text: str) -> list[str]:

@@ -47,7 +47,7 @@ def make_remote(folder: Path, options: Sequence[str]) -> None:
     hook = folder / "hooks" / "post-receive"
     # A global core.hooksPath would have the push run other hooks, or none.
     git("-C", str(folder), "config", "core.hooksPath", str(hook.parent))
-    command = [sys.executable, "-P", "-c", START, str(paths.PROJECT), "evaluate", *options]
+    command = [sys.executable, "-P", "-c", START, str(paths.PACKAGE.parent), "evaluate", *options]
     text = HOOK.format(folder=shlex.quote(str(Path.cwd())), command=shlex.join(command))
     hook.parent.mkdir(exist_ok=True)
     with replacing(hook) as file:

@@ -36,8 +36,9 @@ class EvaluationOptions:
 
     `memory` ("8g", swap included) and `hours` limit the run, by default to what the server is
     assumed to give; it is in a container or else in a fresh clone on this machine. With `once` a
-    commit that has a row already is left alone. `device` and `quick` (lowered sample counts) are
-    of the scoring.
+    commit that has a row already is left alone. Of the scoring are `device`, `quick` (lowered
+    sample counts) and `scorer`: one of SCORERS, or "auto", which is TensorFlow where it is
+    installed, as on the server.
     """
 
     tag: str
@@ -52,6 +53,7 @@ class EvaluationOptions:
     gpus: str | None = None
     device: str = "auto"
     quick: bool = False
+    scorer: str = "auto"
 
     @property
     def name(self) -> str:

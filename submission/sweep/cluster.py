@@ -14,7 +14,7 @@ from submission.runtime.progress import progress_bar
 from submission.sweep.job import Job, scores_of, work
 from submission.sweep.plan import SweepOptions
 
-_INSTALL = ".venv/bin/pip install --no-deps -r requirements-sweep.lock"
+_INSTALL = ".venv/bin/pip install -r requirements-sweep.lock"
 
 
 def import_ray() -> Any:

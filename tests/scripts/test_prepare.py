@@ -1,5 +1,6 @@
 """prepare.sh, which run.sh and test.sh share: a real venv, a real pip, packages of a few bytes."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -62,7 +63,11 @@ def call(project: Path, *command: str, **extra: str) -> subprocess.CompletedProc
 
 
 def lock(project: Path, version: str) -> None:
-    (project / "requirements.lock").write_text(f"tiny=={version}\n")
+    """As the project's: the hashes of a version's files below it."""
+    found = project.parent / "wheels" / f"tiny-{version}-py3-none-any.whl"
+    digest = hashlib.sha256(found.read_bytes()).hexdigest() if found.exists() else "0" * 64
+    text = f"# made by a test\ntiny=={version} \\\n    --hash=sha256:{digest}\n"
+    (project / "requirements.lock").write_text(text)
 
 
 def test_a_lock_that_goes_back_is_installed_again(project: Path) -> None:
@@ -160,6 +165,26 @@ def test_where_results_go_is_said_if_it_is_not_the_checkout() -> None:
     there = "/tmp/disentanglement-submission-65534"
     said = f"{folder}/scratch cannot be written by this user: working files and results go to"
     assert f"{said} {there}\n" in result.stderr
+
+
+def test_another_file_than_the_locked_one_is_refused(project: Path) -> None:
+    lock(project, "1.0")
+    with zipfile.ZipFile(project.parent / "wheels" / "tiny-1.0-py3-none-any.whl", "a") as archive:
+        archive.writestr("more.py", "what nobody has looked at\n")
+    result = call(project)
+    assert result.returncode == 2
+    assert "DO NOT MATCH THE HASHES" in result.stderr
+
+
+def test_a_python_that_has_the_packages_is_used(project: Path) -> None:
+    """As in a container."""
+    lock(project, "1.0")
+    assert call(project).returncode == 0
+    (project / ".venv").rename(project.parent / "container")
+    path = f"{project.parent / 'container' / 'bin'}:{os.environ['PATH']}"
+    result = call(project, PATH=path)
+    assert result.stdout == "1.0\n", result.stderr
+    assert "installing" not in result.stderr
 
 
 def test_a_package_that_cannot_be_had_is_said(project: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from patches import write_patches
 
 from submission.__main__ import main
+from submission.metrics.tensorflow_route import is_installed
 from submission.runtime.paths import PROJECT
 
 Evaluate = Callable[..., tuple[int, dict[str, Any]]]
@@ -141,6 +142,8 @@ place model.pt
     printed = capsys.readouterr().out
     assert code == 0, Path(row["log"]).read_text()
     assert row["status"] == "ok"
+    assert row["scorer"] == ("tensorflow" if is_installed() else "light")
+    assert ("scored without TensorFlow" in printed) == (not is_installed())
     assert set(row["scores"]) == {"factor_vae", "dci", "sap", "irs", "mig"}
     assert row["commit"] == git(tmp_path / "repo", "rev-parse", "HEAD")
     for wire in ("AICROWD", "CROWDAI"):
@@ -213,6 +216,27 @@ def test_a_failure_gets_a_row_that_says_which(
     assert row["reason"] in log
     if case == "run fails":
         assert "out of luck" in log
+
+
+@pytest.mark.slow
+@needs_redis
+@pytest.mark.skipif(not is_installed(), reason="an optional extra: requirements-tensorflow.lock")
+def test_it_scores_with_tensorflow_where_that_is_installed(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = repository(tmp_path / "repo", "place model.pt", Codes())
+    scores = {}
+    for options, scorer in (((), "tensorflow"), (("--scorer", "light"), "light")):
+        code, row = evaluate(repo, *options)
+        assert code == 0, row
+        assert row["scorer"] == scorer
+        assert "scored without TensorFlow" not in capsys.readouterr().out
+        written = json.loads((Path(row["log"]).parent / "scores.json").read_text())
+        assert ("tensorflow" in written["versions"]) == (scorer == "tensorflow")
+        scores[scorer] = row["scores"]
+    same = ("factor_vae", "sap", "irs", "mig")
+    for metric in same:
+        assert scores["tensorflow"][metric] == pytest.approx(scores["light"][metric], abs=1e-8)
 
 
 @needs_redis

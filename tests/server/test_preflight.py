@@ -1,12 +1,13 @@
 """`check` on real repositories, and the pins that conda and pip read."""
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def repository(tmp_path: Path) -> Path:
     folder.mkdir()
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / "submission", folder / "submission", ignore=ignore)
-    for name in ("run.sh", "prepare.sh", "requirements.lock", "environment.yml", ".gitignore"):
+    for name in ("run.sh", "prepare.sh", "environment.yml", ".gitignore"):
         shutil.copy(PROJECT / name, folder / name)
+    for lock in ("requirements.lock", "requirements-tensorflow.lock"):
+        shutil.copy(PROJECT / lock, folder / lock)
     text = (PROJECT / "aicrowd.json").read_text()
     (folder / "aicrowd.json").write_text(text.replace("your-aicrowd-user-name", "somebody"))
     (folder / "Dockerfile").write_text(
@@ -116,7 +119,7 @@ def test_each_fault_is_listed_with_its_remedy(repository: Path, tmp_path: Path) 
         "no data or scratch committed": ("data.npz", "git rm"),
         "work tree": ("afterwards.txt", "commit"),
         "not evaluated before": ("leaderboard.json", "change something"),
-        "pins agree": ("tqdm", "copy"),
+        "pins agree": ("tqdm", ".ci/lock"),
         # The real weights are still in the history that a push takes along.
         "file sizes": (WEIGHTS, "git lfs migrate"),
         "memory": ("500 MiB", "more"),
@@ -179,46 +182,50 @@ def test_what_is_not_there_cannot_be_checked(repository: Path) -> None:
     assert "no tag" not in errors
 
 
-def test_conda_gets_the_locked_pins() -> None:
-    lock = lock_pins((PROJECT / "requirements.lock").read_text())
+LOCKS = {path.name: lock_pins(path.read_text()) for path in PROJECT.glob("requirements*.lock")}
+
+
+def test_conda_gets_the_pins_of_the_complete_lock() -> None:
+    whole = LOCKS["requirements-tensorflow.lock"]
     text = (PROJECT / "environment.yml").read_text()
-    assert conda_pins(text) == lock
-    assert len(lock) > 50
+    assert conda_pins(text) == whole
+    assert len(whole) > 90
     assert "- python=3.11\n" in text
 
 
-def test_pip_takes_no_deps_from_the_environment(tmp_path: Path) -> None:
-    """What environment.yml says at its top, on a package that asks for one that does not exist."""
-    name = "asks_for_much-1.0"
-    with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
-        info = f"{name}.dist-info"
-        wheel.writestr(
-            f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: asks-for-much\nVersion: 1.0\n"
-            "Requires-Dist: no-such-package-of-2019\n",
-        )
-        wheel.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-    (tmp_path / "pins.txt").write_text("asks-for-much==1.0\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--no-index",
-        "--find-links",
-        str(tmp_path),
-        "--target",
-        str(tmp_path / "out"),
-        "-r",
-        str(tmp_path / "pins.txt"),
-    ]
-    plain = {k: v for k, v in os.environ.items() if k != "PIP_NO_DEPS"}
-    refused = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
-    assert refused.returncode != 0
-    assert "no-such-package-of-2019" in refused.stderr
-    subprocess.run(command, env={**plain, "PIP_NO_DEPS": "1"}, capture_output=True, check=True)
-    assert (tmp_path / "out" / f"{name}.dist-info").is_dir()
+def test_the_locks_can_be_installed_together() -> None:
+    assert set(LOCKS["requirements.lock"]) < set(LOCKS["requirements-tensorflow.lock"])
+    versions: dict[str, set[str]] = {}
+    for pin in {pin for pins in LOCKS.values() for pin in pins}:
+        versions.setdefault(pin.partition("==")[0], set()).add(pin)
+    assert [pins for pins in versions.values() if len(pins) > 1] == []
+
+
+def test_every_pin_has_its_hashes_and_is_asked_for() -> None:
+    """As pip reads them: it takes hashes for all packages or none."""
+    for name, pins in LOCKS.items():
+        entries = (PROJECT / name).read_text().replace("\\\n", " ").splitlines()
+        hashed = [entry for entry in entries if re.search(r" --hash=sha256:[0-9a-f]{64}\b", entry)]
+        assert len(hashed) == len(pins), name
+        asked = (PROJECT / name).with_suffix(".in").read_text().lower()
+        for line in asked.splitlines():
+            wanted = line.partition("#")[0].strip()
+            assert not wanted or wanted in pins, wanted
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None,
+    reason="TensorFlow is an optional extra: requirements-tensorflow.lock",
+)
+def test_plain_pip_resolves_environment_yml(tmp_path: Path) -> None:
+    """Everything that any of its packages asks for is among its pins, and here: nothing is left to
+    be fetched."""
+    pins = conda_pins((PROJECT / "environment.yml").read_text())
+    (tmp_path / "pins.txt").write_text("\n".join(pins))
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "pins.txt")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Would install" not in done.stdout

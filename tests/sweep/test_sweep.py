@@ -210,7 +210,7 @@ def test_without_ray_it_says_how_to_get_it(world: Path, tmp_path: Path) -> None:
     result = call(arguments(world, tmp_path / "out"))
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-    assert "pip install --no-deps -r requirements-sweep.lock" in result.stderr
+    assert "pip install -r requirements-sweep.lock" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
