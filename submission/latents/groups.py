@@ -35,6 +35,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from submission.latents.clusters import gaps, to_clusters
+from submission.latents.columns import Columns
 from submission.latents.components import dependence, dependent_groups, independent_components
 from submission.latents.redundancy import EXPLAINED_ON, explained_by_others
 from submission.latents.training import encode_features, train_vae
@@ -46,17 +47,6 @@ from submission.runtime.kinds import Count, Share
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
-
-
-class GroupMeans(nn.Module):
-    """forward: features (B, 512) -> means (B, C), one column per group."""
-
-    def __init__(self, groups: list[nn.Sequential]) -> None:
-        super().__init__()
-        self.groups = nn.ModuleList(groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([group(x) for group in self.groups], dim=1)
 
 
 @configurable
@@ -72,7 +62,7 @@ def train_groups(
     starts: Count = gin.REQUIRED,
     clusters: Count = gin.REQUIRED,
     redundant: Share = gin.REQUIRED,
-) -> GroupMeans:
+) -> Columns:
     """Components, groups, and a VAE for each group; goes on from the folder's checkpoints.
 
     Args:
@@ -129,7 +119,7 @@ def train_groups(
         one.latent = kept.index(place) if place in kept else "left out"
     write_csv(folder / "groups.csv", [one.row() for one in found])
     log.info("%d latents from %d groups", len(kept), len(members))
-    return GroupMeans([active[place].means for place in kept]).eval()
+    return Columns(active[place].means for place in kept).eval()
 
 
 @dataclass

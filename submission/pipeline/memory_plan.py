@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import gin
 import joblib
@@ -17,7 +18,9 @@ import torch
 from torch import nn
 
 from submission.features.extractor import FEATURE_SIZE, Extractor
+from submission.finetuning.network import WIDE_SIZES
 from submission.latents.groups import train_groups
+from submission.latents.readout import read_out
 from submission.latents.vae import VAE
 from submission.runtime.config import asks_for
 from submission.runtime.errors import UserError
@@ -47,6 +50,8 @@ TRAINING_COPIES, EXPORT_COPIES = 7, 3
 BYTES_PER_UNIT = 16
 # TensorBoard's and the allocator's, in MiB, beside public.gin's and dry_run.gin's networks.
 TRAINING_EXTRA = 80
+# SciPy's parts that look for clusters, in MiB.
+SCIPY = 60
 # A worker of DCI's (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m submission score`
 # runs), and the metrics' and the figure's libraries in this process (448 of own memory after
 # `import submission.commands.run` where `import submission.commands.train` has 371), in MiB.
@@ -79,7 +84,7 @@ class Plan:
         where = "read into memory" if self.features_in_memory else "left on disk"
         return [
             f"memory: {mib(self.limit.bytes)} ({self.limit.source}); expected at most: {stages}",
-            f"chosen: {self.batch_size} images per extraction batch, features {where} for the VAE",
+            f"chosen: {self.batch_size} images per extraction batch, then features {where}",
         ]
 
 
@@ -114,10 +119,11 @@ def plan(
         batch //= 2
     own["features"] = extraction(batch)
     # The tenth is for what the estimate does not know.
-    largest = max(own["VAE"], own["export"], own["codes"])
+    with_features = (learning_stage(), "export", "codes")
+    largest = max(own[stage] for stage in with_features)
     resident = device.type == "cpu" and largest + features <= 0.9 * room
     if resident:
-        for stage in ("VAE", "export", "codes"):
+        for stage in with_features:
             own[stage] += features
     result = Plan(limit, own, batch, resident)
     if max(own.values()) > room:
@@ -144,8 +150,51 @@ def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int
         beside: of what the process does besides training.
     """
     with torch.device("meta"):  # sizes without the memory
-        extractor, vae = Extractor(), VAE(FEATURE_SIZE)
-    weights, vae_weights = _bytes(extractor), _bytes(vae)
+        extractor = Extractor()
+    weights = _bytes(extractor)
+    learned = _readout(num_images) if asks_for(read_out) else _vae(num_images)
+    codes = num_images * learned.latents * 4
+    base = BASE * MIB + beside
+    after = base + weights
+
+    def extraction(batch: int) -> int:
+        working = batch * extractor.resolution**2 * BYTES_PER_PIXEL
+        return base + max(EXTRACTOR_COPIES * weights, weights + EXTRACTION_EXTRA * MIB + working)
+
+    # encode_features takes 4,096 rows at once, and joins its parts.
+    encoding = 3 * learned.weights + 4096 * learned.units * 4 + 2 * codes
+    export = EXTRACTOR_COPIES * weights + EXPORT_COPIES * learned.weights
+    workers = WORKER * min(joblib.cpu_count(), 7) * MIB
+    own = {
+        "features": 0,
+        learning_stage(): after + learned.working + learned.left,
+        "export": base + export + learned.left,
+        "codes": after + encoding + learned.left + TRAINING_EXTRA * MIB,
+        "scoring": after + 4 * codes + num_images * SCORING_PER_IMAGE + workers,
+    }
+    return own, extraction
+
+
+def learning_stage() -> str:
+    """What the log calls the stage from features to latents."""
+    return "heads" if asks_for(read_out) else "VAE"
+
+
+class _Learned(NamedTuple):
+    """What makes the latents: its `weights` in bytes, the `units` of its layers, and bytes: that it
+    works with, and that it leaves."""
+
+    latents: int
+    weights: int
+    units: int
+    working: int
+    left: int
+
+
+def _vae(num_images: int) -> _Learned:
+    with torch.device("meta"):
+        vae = VAE(FEATURE_SIZE)
+    weights = _bytes(vae)
     units = sum(m.out_features for m in vae.modules() if isinstance(m, nn.Linear))
     latents = vae.encoder.mean.out_features
     separation = 0
@@ -157,28 +206,17 @@ def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int
         components = gin.query_parameter("train_groups.components")
         separation = sample * FEATURE_SIZE * (4 + 8 + 8) + 100 * MIB
         separation += num_images * (components * 4 * 2 + 6 * 8)
-    codes = num_images * latents * 4
-    base = BASE * MIB + beside
-    after = base + weights
-
-    def extraction(batch: int) -> int:
-        working = batch * extractor.resolution**2 * BYTES_PER_PIXEL
-        return base + max(EXTRACTOR_COPIES * weights, weights + EXTRACTION_EXTRA * MIB + working)
-
     rows = gin.query_parameter("train_vae.batch_size") * units * BYTES_PER_UNIT
-    training = TRAINING_COPIES * vae_weights + rows + num_images * 8
-    # encode_features takes 4,096 rows at once, and joins its parts.
-    encoding = 3 * vae_weights + 4096 * units * 4 + 2 * codes
-    export = EXTRACTOR_COPIES * weights + EXPORT_COPIES * vae_weights
-    workers = WORKER * min(joblib.cpu_count(), 7) * MIB
-    own = {
-        "features": 0,
-        "VAE": after + training + separation + TRAINING_EXTRA * MIB,
-        "export": base + export + separation,
-        "codes": after + encoding + separation + TRAINING_EXTRA * MIB,
-        "scoring": after + 4 * codes + num_images * SCORING_PER_IMAGE + workers,
-    }
-    return own, extraction
+    training = TRAINING_COPIES * weights + rows + num_images * 8
+    return _Learned(latents, weights, units, training + TRAINING_EXTRA * MIB, separation)
+
+
+def _readout(num_images: int) -> _Learned:
+    latents, values = len(WIDE_SIZES), sum(WIDE_SIZES)
+    # The codes, in float32 twice and in float64 twice; a latent's values and their clusters; SciPy.
+    # The allocator keeps most of it.
+    left = num_images * (latents * (4 * 2 + 8 * 2) + 6 * 8) + SCIPY * MIB
+    return _Learned(latents, values * FEATURE_SIZE * 4, values, TRAINING_EXTRA * MIB, left)
 
 
 def log_comparison(planned: Plan, stages: Stages) -> None:

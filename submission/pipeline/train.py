@@ -1,4 +1,4 @@
-"""Features, VAE, export: from a data set to the exported model."""
+"""Features, VAE or readout, export: from a data set to the exported model."""
 
 import hashlib
 import json
@@ -17,14 +17,18 @@ import gin
 from submission.data.dataset import Dataset, verify
 from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
+from submission.finetuning.network import AXES
 from submission.finetuning.suspicion import look_at
+from submission.finetuning.weights import read_heads
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
 from submission.latents.groups import train_groups
+from submission.latents.readout import Head, read_out
 from submission.latents.seeds import learn
 from submission.latents.training import encode_features
-from submission.pipeline.configuration import load_training
-from submission.pipeline.memory_plan import Plan, plan
+from submission.pipeline.configuration import heads_of, load_training
+from submission.pipeline.memory_plan import Plan, learning_stage, plan
+from submission.render.rig import FACTOR_NAMES
 from submission.runtime import paths
 from submission.runtime.checkpoint import check_checkpoints
 from submission.runtime.config import asks_for, find_config
@@ -116,23 +120,27 @@ def train(
     rendered: bool = False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Plan:
-    """Features, VAE, export; returns the memory plan that it followed. Killed at any moment, the
-    same call goes on where it was; after its end it finds the exported model and does nothing,
-    unless options.hours left seeds untrained.
+    """Features, VAE or readout, export; returns the memory plan that it followed. Killed at any
+    moment, the same call goes on where it was; after its end it finds the exported model and does
+    nothing, unless options.hours left seeds untrained.
 
     Args:
         folder: the run's folder, reserved; afterwards it holds
             representation/pytorch_model.pt, config.gin, train.log, losses.csv, tensorboard/
-            (with groups: groups.csv and a folder for each), stages.json and exported.json.
+            (with groups: groups.csv and a folder for each; with a readout, in place of losses and
+            curves: readout.csv), stages.json and exported.json.
         scoring, rendered: see memory_plan.plan.
         on_progress: called with the share of the whole that is done, as the authors' release has
-            it: .4 after the features, from there to .9 while the VAE is trained.
+            it: .4 after the features, from there to .9 while the VAE is trained, or the heads read.
 
     Raises UserError for any mistake in what the user gave and for not enough memory, Stopped for a
     signal: what was done is saved.
     """
     seeds, until = options.seeds, _until(options)
     planned = plan_of(dataset, options, scoring, rendered)
+    heads = heads_of(options.weights)
+    if heads and seeds > 1:
+        raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device = pick_device(options.device)
     log.info(f"data: {dataset.description}")
     log.info(f"configuration: {find_config(options.config)}")
@@ -146,7 +154,8 @@ def train(
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
     key = extraction.cache_key(md5, weights, extractor)
-    made_of = "\n".join([key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])])
+    parts = [key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])]
+    made_of = "\n".join([*parts, *([check_sha256(heads)] if heads else [])])
     fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
@@ -166,11 +175,16 @@ def train(
         # From here on curves in the folder are not those of a model that it may have already.
         unfinished = {"unfinished": fingerprint, "features": cached.name}
         write_text(folder / RECORD, json.dumps(unfinished) + "\n")
-    with stages.stage("VAE"):
+    with stages.stage(learning_stage()):
         features = extraction.open_features(cached, device, planned.features_in_memory)
-        means, seed, trained = learn(
-            *(features, folder, fingerprint, seeds, until),
-            lambda share: on_progress(_FEATURES_DONE + (_VAE_DONE - _FEATURES_DONE) * share),
+
+        def learning(share: float) -> None:
+            on_progress(_FEATURES_DONE + (_VAE_DONE - _FEATURES_DONE) * share)
+
+        means, seed, trained = (
+            (read_out(features, _read(heads), folder, learning), 0, 1)
+            if heads
+            else learn(features, folder, fingerprint, seeds, until, learning)
         )
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
@@ -191,6 +205,15 @@ def train(
     # Only now: until all that is made from them stands, the checkpoints are all there is.
     _clear(folder, cached, options, left_over=trained < seeds)
     return planned
+
+
+def _read(file: Path) -> list[Head]:
+    return [
+        Head(name, weight, bias, number in AXES)
+        for number, (name, (weight, bias)) in enumerate(
+            zip(FACTOR_NAMES, read_heads(file), strict=True)
+        )
+    ]
 
 
 def _clear(folder: Path, features: Path, options: TrainOptions, left_over: bool) -> None:
@@ -217,16 +240,18 @@ def _until(options: TrainOptions) -> float | None:
 def _replace_description(folder: Path, seeds: int, exported: int) -> None:
     """Writes config.gin. Scores, curves and ranking of the model before are not this one's."""
     stale = ["scores.json", "scores.txt", "scores.png", "report.html", *COMPARISON]
-    grouped = asks_for(train_groups)
+    grouped, read = asks_for(train_groups), asks_for(read_out)
     stale += ["udr.json", "udr.txt"] if seeds == 1 else []
-    stale += ["losses.csv"] if seeds > 1 or grouped else []
+    stale += ["losses.csv"] if seeds > 1 or grouped or read else []
     stale += ["groups.csv"] if seeds > 1 or not grouped else []
+    stale += [] if read else ["readout.csv"]
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     if "losses.csv" in stale:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    with gin.unlock_config():
-        gin.bind_parameter("train_vae.seed", exported)  # of several seeds
+    if not read:
+        with gin.unlock_config():
+            gin.bind_parameter("train_vae.seed", exported)  # of several seeds
     write_text(folder / "config.gin", gin.config_str())
 
 

@@ -7,7 +7,7 @@ would do nothing, a value of the wrong kind, and a parameter that nothing binds.
 
 import contextlib
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -63,7 +63,7 @@ def load_config(
         file: a gin file, or the bare name of one in submission/configs.
         bindings: `Function.parameter=value`, each overriding the file.
         functions: the configurable ones that are called; all their parameters must be bound.
-        optional: further ones, of which each may be left out as a whole.
+        optional: further ones that may be bound; see refuse_unbound.
 
     Raises UserError for no such file, a syntax error, an import, a binding that names nothing or
     nothing of these functions, a parameter bound twice in one file or not at all, and a value that
@@ -86,7 +86,13 @@ def load_config(
             what = f"the binding {binding!r} is not understood ({first_line(error)})"
             how = "write Function.parameter=value as in submission/configs"
             raise UserError(f"{what}: {how}") from error
-    for function in (*functions, *filter(asks_for, optional)):
+    refuse_unbound(functions)
+
+
+def refuse_unbound(functions: Iterable[Callable[..., Any]]) -> None:
+    """Raises UserError for a parameter of these functions that has no value, or one that it cannot
+    have: of those that load_config takes as optional, for the caller to say which are called."""
+    for function in functions:
         for parameter, kind in _PARAMETERS[_NAMES[function]].items():
             _refuse_wrong_value(f"{_NAMES[function]}.{parameter}", kind)
 

@@ -13,6 +13,7 @@ from submission.data.dataset import find_file, open_file
 from submission.data.factors import SIZES_BY_COUNT
 from submission.features import extraction, extractor, weights
 from submission.latents.groups import train_groups
+from submission.latents.readout import read_out
 from submission.latents.training import train_vae
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
@@ -69,7 +70,6 @@ def resource_checks(
 def _hours(count: int, device: torch.device) -> float:
     """Hours of features and VAE for `count` images, from a few batches through the real code."""
     batch = gin.query_parameter("extract_features.batch_size")
-    rows = gin.query_parameter("train_vae.batch_size")
     network = weights.load_extractor(weights.SHIPPED_WEIGHTS)
     with tempfile.TemporaryDirectory(prefix="submission-check-") as name:
         folder = Path(name)
@@ -84,6 +84,9 @@ def _hours(count: int, device: torch.device) -> float:
             extraction.extract_features(dataset, network, features, device, progress=False)
             seconds.append(time.monotonic() - started)
         per_image = max(seconds[1] - seconds[0], 0) / (2 * batch)
+        if asks_for(read_out):  # seconds, beside the features' minutes or hours
+            return per_image * count / 3600
+        rows = gin.query_parameter("train_vae.batch_size")
         spread = torch.rand(5 * rows, extractor.FEATURE_SIZE, device=device)
         train_vae(spread, folder, "measured", epochs=1, progress=False)
         step = float((folder / "losses.csv").read_text().rpartition(",")[2]) / 5

@@ -14,7 +14,7 @@ from submission.data.dataset import Dataset
 from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.metrics.settings import METRICS, chosen
-from submission.pipeline.configuration import load_training
+from submission.pipeline.configuration import heads_of, load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
 from submission.runtime.config import find_config
@@ -74,8 +74,8 @@ def own_copy(config: Path, out: Path) -> Path:
 
 
 def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Job]:
-    """All jobs, by configuration and seed. UserError where a configuration is wrong, or a job's
-    folder is of another one."""
+    """All jobs, by configuration and seed; of a readout, which has none, one. UserError where a
+    configuration is wrong, or a job's folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
     data, weights_file = str(dataset.path.parent.resolve()), str(options.weights.resolve())
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
@@ -84,12 +84,19 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     scoring = options.metrics + (" quick" if options.quick else "")
     jobs = []
     for config, seed in itertools.product(options.configs, range(options.seeds)):
-        bindings = [*options.bindings, f"train_vae.seed={seed}"]
+        bindings = [*options.bindings]
         load_training(config, bindings)
+        if heads := heads_of(options.weights):
+            if seed > 0:  # all would be the same
+                continue
+        else:
+            bindings.append(f"train_vae.seed={seed}")
+            load_training(config, bindings)
         if memory:
             limit = Limit(parse_bytes(memory), source)
             plan(dataset.num_images, limit, device, dataset.mapped_bytes)
         made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
+        made_of += f"\n{check_sha256(heads)}" if heads else ""
         training = hashlib.sha256(made_of.encode()).hexdigest()
         folder = out / f"{config.stem}-seed{seed}"
         common = ["--name", folder.name, "--data", data, "--dataset", dataset.name]

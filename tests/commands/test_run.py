@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: real processes, real signals, a real Redis protocol peer."""
 
+import csv
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ import pytest
 import torch
 from patches import write_patches
 
-from submission.runtime.paths import PROJECT
+from submission.render.rig import FACTOR_NAMES
+from submission.runtime.paths import PROJECT, WEIGHTS
 
 SIZES = (2, 2, 2, 2, 2, 2, 2)
+AXES = FACTOR_NAMES[5:]
 
 # Everything small: the subject is the run, not the representation.
 FAST = [
@@ -212,6 +215,90 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 200) -
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def readout(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of readout.gin on the tiny data set."""
+    output = tmp_path_factory.mktemp("readout")
+    result = call([*READOUT, "--name", "read"], world, output)
+    assert result.returncode == 0, result.stderr
+    return output / "read"
+
+
+READOUT = ["train", "--config", "readout.gin", "extract_features.batch_size=32"]
+
+
+@pytest.mark.slow
+def test_a_readout_exports_what_the_shipped_heads_answer(world: Path, readout: Path) -> None:
+    """Against the two weight files, read here: softmax of twice the logits of the values that
+    occur, their expected number; the axes' of the logits themselves. Clusters only draw."""
+    from safetensors import safe_open
+
+    from submission.features.extractor import Extractor
+    from submission.features.weights import load_extractor
+
+    with np.load(world / "data" / "mpi3d_real" / "mpi3d_real.npz", allow_pickle=False) as data:
+        images = torch.from_numpy(data["images"][:20]).permute(0, 3, 1, 2).float() / 255
+    extractor = load_extractor(WEIGHTS / "vgg19_bn_agg.safetensors", Extractor("learned", 64))
+    with torch.inference_mode():
+        codes = torch.jit.load(str(readout / "representation" / "pytorch_model.pt"))(images)
+        vectors = extractor(images)
+    with open(readout / "readout.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    seen = 0
+    with safe_open(WEIGHTS / "heads.safetensors", "pt") as file:
+        scale = float(file.metadata()["head_scale"])
+        for i, row in enumerate(rows):
+            if row["latent"] == "left out" or row["clusters"] != "1":
+                continue
+            weight, bias = (file.get_tensor(f"heads.{i}.{name}") for name in ("weight", "bias"))
+            logits = (scale * vectors @ weight.T + bias) * (1 if row["factor"] in AXES else 2)
+            if row["occurring"] != "all":
+                logits = logits[:, [int(value) for value in row["occurring"].split()]]
+            numbers = torch.arange(logits.shape[1]).float()
+            expected = torch.softmax(logits, dim=1) @ numbers - numbers.mean()
+            torch.testing.assert_close(codes[:, int(row["latent"])], expected, atol=1e-3, rtol=1e-3)
+            seen += 1
+    assert seen > 1
+
+
+@pytest.mark.slow
+def test_a_readout_leaves_what_a_run_leaves_and_is_not_made_again(
+    world: Path, readout: Path
+) -> None:
+    left = {path.name for path in readout.iterdir() if not path.name.startswith(".")}
+    expected = {"representation", "config.gin", "train.log", "readout.csv", "stages.json"}
+    assert left == expected | {"exported.json"}
+    assert {"features", "heads", "export"} <= set(json.loads((readout / "stages.json").read_text()))
+    result = call([*READOUT, "--name", "read"], world, readout.parent)
+    assert "nothing to train" in result.stderr
+    assert result.returncode == 0
+    for quick in (["score", "--quick", "--metrics", "mig,sap"], ["report", "--run", str(readout)]):
+        named = ["--name", "read"] if quick[0] == "score" else []
+        result = call([*quick, *named], world, readout.parent)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seeds", "2"], "read_out has no seed, all would be the same: leave out --seeds"),
+        (["--weights", "mine/vgg19_bn_agg.safetensors"], "there is no mine/heads.safetensors"),
+        (["train_vae.epochs=3"], "train_vae is bound beside read_out"),
+    ],
+)
+def test_what_a_readout_cannot_do_is_one_sentence(
+    world: Path, tmp_path: Path, more: list[str], said: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "vgg19_bn_agg.safetensors").symlink_to(
+        WEIGHTS / "vgg19_bn_agg.safetensors"
+    )
+    result = call([*READOUT, *more], world, tmp_path)
+    assert result.returncode == 2
+    assert said in result.stderr.splitlines()[-1]
 
 
 # Few components, so that one of two groups has several, and a VAE from each of two starts.

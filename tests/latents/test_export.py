@@ -13,8 +13,8 @@ import torch
 from submission.features.extractor import Extractor
 from submission.features.weights import SHIPPED_WEIGHTS, load_extractor
 from submission.latents.codes import call_model
+from submission.latents.columns import Columns
 from submission.latents.export import Network, export, load
-from submission.latents.groups import GroupMeans
 from submission.latents.vae import Encoder
 from submission.pipeline.configuration import load_training
 from submission.runtime.errors import UserError
@@ -196,7 +196,7 @@ def test_old_torch_reads_the_file_and_gives_the_same_codes(
     files = {exported: [1, 2, 16, 300]}
     load_training(Path("stage1.gin"), ["Extractor.resolution=160"])
     stage1, (linear, other) = Extractor().eval(), (torch.nn.Linear(512, 2) for _ in range(2))
-    groups = GroupMeans([torch.nn.Sequential(linear), torch.nn.Sequential(other)]).eval()
+    groups = Columns([torch.nn.Sequential(linear), torch.nn.Sequential(other)]).eval()
     for name, networks in (("stage1", (stage1, parts[1])), ("groups", (parts[0], groups))):
         export(*networks, images[:3], tmp_path / f"{name}.pt")
         files[tmp_path / f"{name}.pt"] = [3, 1]

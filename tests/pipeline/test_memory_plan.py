@@ -123,6 +123,7 @@ def test_the_full_jobs_fit_where_they_should() -> None:
         ("public.gin", FULL, 2),
         ("private.gin", COMPLEX, 3),
         ("private.gin", FULL, 3),
+        ("readout.gin", FULL, 2),
     ):
         load_training(Path(config))
         planned = plan(count, Limit(limit * GIB, "test"), CPU)
@@ -210,13 +211,20 @@ def test_a_run_that_cannot_fit_is_refused_before_any_work(data: Path) -> None:
     assert train(data, "--memory", "lots").returncode == 2
 
 
-def test_a_real_run_stays_within_its_plan(data: Path) -> None:
-    result = train(data, "train_vae.epochs=2", "extract_features.batch_size=32")
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [
+        ("VAE", ["train_vae.epochs=2"]),
+        pytest.param("heads", ["--config", "readout.gin"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_real_run_stays_within_its_plan(data: Path, stage: str, arguments: list[str]) -> None:
+    result = train(data, *arguments, "extract_features.batch_size=32")
     assert result.returncode == 0, result.stderr
     line = next(x for x in result.stderr.splitlines() if "measured of planned" in x)
     stages = json.loads((data / "runs" / "x" / "stages.json").read_text())
     found = re.findall(r"(\w+) ([\d,]+) of ([\d,]+)", line)
-    assert {name for name, *_ in found} >= {"features", "VAE", "export"}
+    assert {name for name, *_ in found} >= {"features", stage, "export"}
     for name, measured, planned in found:
         had, expected = int(measured.replace(",", "")), int(planned.replace(",", ""))
         # The file is written before the codes are.

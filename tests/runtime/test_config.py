@@ -8,6 +8,7 @@ import pytest
 
 from submission.finetuning.configuration import load_finetuning
 from submission.pipeline.configuration import load_training
+from submission.runtime.config import find_config
 from submission.runtime.errors import UserError
 
 TRAINING = ["private.gin", "public.gin", "stage1.gin", "dry_run.gin"]
@@ -113,6 +114,24 @@ def test_refined_binds_the_same_and_the_groups(name: str) -> None:
     load_training(Path(name))
     assert set(gin.config._CONFIG) - public == {("", "submission.latents.groups.train_groups")}
     assert public <= set(gin.config._CONFIG)
+
+
+def test_a_readout_binds_no_vae_and_a_vae_beside_it_is_refused() -> None:
+    load_training(Path("readout.gin"))
+    bound = {name.rpartition(".")[2] for _, name in gin.config._CONFIG}
+    assert bound == {"Extractor", "extract_features", "read_out"}
+    with pytest.raises(UserError, match="train_vae is bound beside read_out, which trains nothing"):
+        load_training(Path("readout.gin"), ["train_vae.epochs=3"])
+    with pytest.raises(UserError, match=r"read_out.absent is 2, it must be a number in 0\.\.1"):
+        load_training(Path("readout.gin"), ["read_out.absent=2"])
+
+
+def test_a_configuration_of_features_alone_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gin"
+    lines = find_config(Path("readout.gin")).read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("read_out")))
+    with pytest.raises(UserError, match=r"VAE.latents has no value: bind it"):
+        load_training(path)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from patches import write_patches
 from submission.commands.sweep import add_arguments, options_of
 from submission.data.dataset import Dataset, find_file, open_dataset
 from submission.runtime.errors import UserError
-from submission.runtime.paths import PROJECT
+from submission.runtime.paths import CONFIGS, PROJECT
 from submission.sweep.job import Job, scores_of, work
 from submission.sweep.plan import checked, own_copy, plan_jobs
 from submission.sweep.table import write_report
@@ -160,6 +161,14 @@ def test_every_configuration_with_every_seed(world: Path, tmp_path: Path) -> Non
     for job in jobs:
         assert {"VAE.latents=5", f"train_vae.seed={job.seed}"} <= set(job.commands[0])
         assert job.environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_readout_which_has_no_seed_is_one_job(world: Path, tmp_path: Path) -> None:
+    shutil.copy(CONFIGS / "readout.gin", world / "readout.gin")
+    jobs = planned(world, tmp_path, "--seeds", "3", configs="narrow readout")
+    names = [job.folder.name for job in jobs]
+    assert names == ["narrow-seed0", "narrow-seed1", "narrow-seed2", "readout-seed0"]
+    assert not [word for word in jobs[-1].commands[0] if "train_vae" in word]
 
 
 @pytest.mark.parametrize(
