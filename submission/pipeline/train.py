@@ -164,11 +164,15 @@ def train(
         stages.read(folder / "stages.json")
         return planned
     check_checkpoints(folder, fingerprint)
-    cached = extraction.cached_features(key)
-    began = _features_before(folder, fingerprint, cached)
+    plain = extraction.cached_features(key)
+    # Scores are the exported float32 file's. On a CPU its codes cost nothing beside features of
+    # float32, and another pass over all images beside those of bfloat16.
+    bfloat16 = gin.query_parameter("extract_features.bfloat16")
+    bfloat16 = bfloat16 and (options.for_grading or device.type != "cpu")
+    began = _features_before(folder, fingerprint, plain)
     with stages.stage("features"):
         cached = extraction.extract_features(
-            *(dataset, extractor, cached, device, planned.batch_size), began=began
+            *(dataset, extractor, plain, device, planned.batch_size, bfloat16), began=began
         )
     on_progress(_FEATURES_DONE)
     if not record:
@@ -193,8 +197,9 @@ def train(
     with stages.stage("export"):
         export(extractor, means, images, model)
     _replace_description(folder, seeds, seed)
-    # A GPU's features are bfloat16's: there the exported file gives its codes itself, when asked.
-    if not options.for_grading and device.type == "cpu":
+    # From features of bfloat16, or a GPU's, the exported file's codes do not follow: it gives them
+    # itself, when asked.
+    if not options.for_grading and device.type == "cpu" and cached == plain:
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))

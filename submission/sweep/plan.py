@@ -134,4 +134,6 @@ def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str
     extractor = load_extractor(options.weights)
     key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)
     cached = extraction.cached_features(key)
-    extraction.extract_features(dataset, extractor, cached, device, planned.batch_size)
+    # As train chooses where scores follow.
+    bfloat16 = gin.query_parameter("extract_features.bfloat16") and device.type != "cpu"
+    extraction.extract_features(dataset, extractor, cached, device, planned.batch_size, bfloat16)
