@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,13 +110,13 @@ def test_free_objects_keep_the_size_factor_readable() -> None:
 
 
 @njit
-def half_extents(records):
+def half_extents(records: Any) -> Any:
     """Half width, depth and height (n, 3) of objects without their handles, by parallel rays."""
     found = np.zeros((len(records), 3))
     axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     lines = np.linspace(-0.2, 0.2, 81)
     for n in range(len(records)):
-        parts = np.empty(solids.MOST_SOLIDS, solids.SOLID)
+        parts: Any = np.empty(solids.MOST_SOLIDS, solids.SOLID)
         for part in parts:
             part.kind = -1.0
         p = records[n]
