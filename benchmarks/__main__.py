@@ -300,7 +300,10 @@ def _compared(settings: Settings, dataset: Dataset) -> dict[str, dict[str, tuple
         "features": {"ours": ("features_ours", settings), "stock": ("features_stock", settings)},
         "vae": {"ours": ("vae_ours", settings), "stock": ("vae_stock", settings)},
         "metrics": {"ours": ("metrics_ours", small), "stock": ("metrics_stock", small)},
-        "dci": {"ours": ("metrics_ours", dci), "stock": ("metrics_ours", dci | {"workers": 1})},
+        "dci": {
+            "ours": ("metrics_ours", dci),
+            "stock": ("metrics_ours", dci | {"dci_fit": "scikit-learn"}),
+        },
     }
 
 

@@ -158,12 +158,14 @@ def metrics_ours(settings: Settings) -> Settings:
     """The metrics from codes computed beforehand and kept."""
     from submission.metrics.compute import score
     from submission.metrics.grids import GridRepresentations
+    from submission.metrics.settings import DCI_FITS
 
     _bind_counts(settings)
     sizes, codes = settings["factor_sizes"], _codes(settings)
     started = time.perf_counter()
     data = GridRepresentations(codes, sizes)
-    result = score(data, metrics=settings["metrics"], workers=settings["workers"])
+    options = {"workers": settings["workers"], "dci_fit": settings.get("dci_fit", DCI_FITS[0])}
+    result = score(data, metrics=settings["metrics"], **options)
     return {"seconds": time.perf_counter() - started, "scores": result["headline"]}
 
 
@@ -190,7 +192,7 @@ def metrics_stock(settings: Settings) -> Settings:
     seen = 0
     started = time.perf_counter()
     data = GridImages(images, settings["factor_sizes"])
-    result = score(data, represent, settings["metrics"], workers=1)
+    result = score(data, represent, settings["metrics"], workers=1, dci_fit="scikit-learn")
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "scores": result["headline"], "images": seen}
 
