@@ -24,14 +24,15 @@ FOLDERS = ("dry_run", "dry_run_refined")
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for runs, and two small configurations in the place of the dry run's."""
-    assert [title for title, *_ in run.DRY_RUNS[:2]] == list(TITLES)
+    shipped = [run.DRY_RUNS[0], run.DRY_RUNS[-1]]
+    assert [title for title, *_ in shipped] == list(TITLES)
     files = []
     for name, own in (("dry_run.gin", FAST), ("refined.gin", GROUPS)):
         lines = [f'include "{name}"', *own, *(["train_vae.epochs=8"] if own is GROUPS else [])]
         files.append(tmp_path / f"small_{name}")
         files[-1].write_text("\n".join(dict.fromkeys(_last_binding(lines))) + "\n")
-    shipped = zip(run.DRY_RUNS, files, strict=False)
-    monkeypatch.setattr(run, "DRY_RUNS", [(t, str(f), s) for (t, _, s), f in shipped])
+    small = zip(shipped, files, strict=True)
+    monkeypatch.setattr(run, "DRY_RUNS", [(t, str(f), s) for (t, _, s), f in small])
     return tmp_path
 
 
@@ -129,6 +130,16 @@ def test_a_name_is_the_firsts_and_bindings_are_one_configurations(
     assert folders("--name", "beta1", "beta_at_epoch.beta_end=1.0") == ["beta1"]
     monkeypatch.setenv("AICROWD_EVALUATION_NAME", "given")
     assert folders() == ["given", "given_refined"]
+
+
+def test_the_heads_are_a_column_and_have_no_seed() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    asked = run._asked_for(parser.parse_args(["--seeds", "3"]), run.Stages())
+    configs = {one.options.config.name: one.options.seeds for one in asked}
+    assert configs == {"dry_run.gin": 3, "readout.gin": 1, "dry_run_refined.gin": 3}
 
 
 def test_what_the_last_one_needs_is_refused_before_the_first_is_trained(
