@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from submission.commands import options
-from submission.metrics.settings import SCORERS, chosen
+from submission.metrics.settings import DCI_FITS, SCORERS, chosen
 from submission.pipeline.score import score_run
 from submission.pipeline.score_codes import CodeOptions, score_codes
 from submission.runtime import paths
@@ -54,3 +54,5 @@ def _check_together(args: argparse.Namespace) -> None:
     if wrong := [name for name in others if getattr(args, name)]:
         what = "does not go with --codes" if args.codes else "goes with --codes only"
         raise UserError(f"--{wrong[0]} {what}: leave it out")
+    if args.codes and (args.scorer, args.dci, args.device) != (SCORERS[0], DCI_FITS[0], "auto"):
+        raise UserError("--scorer, --dci and --device do not go with --codes: leave them out")

@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> None:
     failed = run_sweep(options_of(args), options.dataset_of(args))
     print(f"\n{(args.out / 'sweep.txt').read_text()}\nin {args.out}")
     if failed:
-        what = f"{len(failed)} of {len(args.configs) * args.seeds} jobs failed"
+        what = f"jobs failed: {len(failed)}"
         sys.exit(f"\n{what}: mend what they say, and the same command continues them")

@@ -65,8 +65,8 @@ def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
         array = np.ascontiguousarray(images.cpu().numpy())
         try:
             (codes,) = session.run(None, {inputs[0].name: array})
-        except Exception as error:  # as above
+            return torch.from_numpy(np.array(codes))
+        except Exception as error:  # as above; and texts, which are no tensor
             raise RuntimeError(first_line(error)) from error
-        return torch.from_numpy(np.array(codes))
 
     return call

@@ -45,7 +45,7 @@ def score(
         metrics: some of "factor_vae", "dci", "sap", "irs", "mig".
         also: some of "betavae", "infomec", "completeness", "informativeness", "modularity".
         quick: lowered sample counts, comparable with nothing else.
-        workers: processes for DCI (default: one per core).
+        workers: threads for DCI (default: one per core).
 
     Returns:
         The scores, each in 0..1 at most (IRS, and others by an error of estimation, can be a little
@@ -115,7 +115,8 @@ def _check_learned(
 ) -> None:
     """Raises UserError if a metric is to learn a factor from rows that have one value of it."""
     for key in settings:
-        train = settings[f"{key.partition('.')[0]}.num_train"] if "num_test" in key else None
+        learns = "num_test" in key or key in ("mig.num_train", "infomec.num_train")
+        train = settings[f"{key.partition('.')[0]}.num_train"] if learns else None
         if train and (factor := data.not_learned(train)) is not None:
             what = f"the factor {given.names[factor]!r} has one value only in the {train:,} rows"
             how = "leave that factor out, or give more rows of its other values"

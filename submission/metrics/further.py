@@ -13,9 +13,9 @@ from submission.metrics import infomec
 from submission.metrics.compute import score
 from submission.metrics.grids import RepresentationFunction, identity
 from submission.metrics.library import beta_vae, modularity, utils
-from submission.metrics.settings import Result
+from submission.metrics.settings import DCI_FITS, Result
 from submission.runtime.config import configurable_as
-from submission.runtime.errors import first_line
+from submission.runtime.errors import UserError, first_line
 from submission.runtime.kinds import Count, Share
 
 
@@ -25,12 +25,14 @@ def further_scores(
     result: Result,
     representation_function: RepresentationFunction = identity,
     discrete: bool = False,
+    dci_fit: str = DCI_FITS[0],
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Some of `FURTHER`, under the settings bound in gin (`load_further_settings`).
 
     Args:
         data: as `compute.score` takes it; `result` is what that gave, whose DCI is not fitted anew.
         discrete: the codes are whole numbers: symbols for InfoMEC.
+        dci_fit: as `compute.score` takes it.
 
     Returns:
         The numbers, under the names of FURTHER_TITLES, and the reasons why one is left out.
@@ -41,9 +43,7 @@ def further_scores(
         try:
             if name in ("completeness", "informativeness"):
                 if "dci" not in result:
-                    result = score(data, representation_function, ("dci",))
-                if "dci" not in result:
-                    raise Undefined("DCI gives no score")
+                    result = _with_dci(data, representation_function, result, dci_fit)
                 kept = "informativeness_test" if name == "informativeness" else name
                 found[name] = result["dci"][kept]
             elif name == "infomec":
@@ -53,6 +53,15 @@ def further_scores(
         except Undefined as reason:
             left_out[name] = first_line(reason)
     return found, left_out
+
+
+def _with_dci(data: Any, function: RepresentationFunction, result: Result, fit: str) -> Result:
+    if "dci" in result.get("not_scored", {}):
+        raise Undefined("DCI gives no score")
+    try:
+        return score(data, function, ("dci",), dci_fit=fit)
+    except UserError as error:
+        raise Undefined("DCI gives no score") from error
 
 
 class Undefined(Exception):

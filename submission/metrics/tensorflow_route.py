@@ -28,7 +28,16 @@ from submission.runtime.paths import PACKAGE
 
 log = logging.getLogger(__name__)
 INSTALL = ".venv/bin/pip install -r requirements-tensorflow.lock"
+# Not by PYTHONPATH, in which a path with a colon is two.
+_START = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module('submission.metrics.tensorflow_route', run_name='__main__', alter_sys=True)"
+)
 _ASKED, _CODES, _ANSWER = "asked.json", "codes.npy", "answer.json"
+
+
+class ScorerFault(UserError):
+    """TensorFlow's process failed: that is no fault of the codes."""
 
 
 def is_installed() -> bool:
@@ -52,7 +61,8 @@ def score_with_tensorflow(
     The numbers are those of `score` but for DCI's, whose trees are seeded once and not for each
     factor: they differ as they do from run to run in the unseeded library.
 
-    Raises UserError as `score` does, if there is no TensorFlow, and if the process fails.
+    Raises UserError as `score` does and if there is no TensorFlow; ScorerFault if the process
+    fails.
     """
     refuse_if_missing()
     with tempfile.TemporaryDirectory(prefix="scoring-") as name:
@@ -62,16 +72,16 @@ def score_with_tensorflow(
         np.save(folder / _CODES, codes, allow_pickle=False)
         # No GPU: the metrics compute nothing in TensorFlow, which would fill its memory.
         own = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        own["PYTHONPATH"] = os.pathsep.join(places)
         log.info("scoring in a process with TensorFlow, whose import takes some seconds")
-        command = [sys.executable, "-P", "-m", "submission.metrics.tensorflow_route", name]
+        command = [sys.executable, "-P", "-c", _START, str(PACKAGE.parent), name]
         code = subprocess.run(command, env=os.environ | own, check=False).returncode
         answer = folder / _ANSWER
         if code or not answer.is_file():
             what = f"the scoring with TensorFlow ended with exit code {code}"
-            raise UserError(f"{what}: see the lines above, or leave out --scorer tensorflow")
+            raise ScorerFault(f"{what}: see the lines above, or leave out --scorer tensorflow")
         said = json.loads(answer.read_text())
+    if "fault" in said:
+        raise ScorerFault(said["fault"])
     if "error" in said:
         raise UserError(said["error"])
     return said["result"], said["version"]
@@ -108,7 +118,7 @@ def _answer(folder: Path) -> dict[str, Any]:
         version = import_tensorflow().__version__
     except Exception as error:  # a damaged installation fails in its own ways
         what = f"TensorFlow cannot be imported ({type(error).__name__}: {first_line(error)})"
-        return {"error": f"{what}: install it again with `{INSTALL}`"}
+        return {"fault": f"{what}: install it again with `{INSTALL}`"}
     # After TensorFlow: what is loaded already is what the library gets.
     from submission.metrics.compute import score
     from submission.metrics.grids import GridRepresentations

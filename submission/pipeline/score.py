@@ -88,9 +88,9 @@ def score_run(
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
         ideal = ideal_scores(sizes, metrics, options.dci)
-    # scikit-learn's workers would wait for more, and keep their memory, while another model is
-    # trained.
-    get_reusable_executor().shutdown()
+    if options.dci == "scikit-learn":
+        # Its workers would wait for more, and keep their memory, while another model is trained.
+        get_reusable_executor().shutdown()
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
@@ -105,7 +105,7 @@ def _add_further(
 ) -> None:
     if options.also:
         load_further_settings(options.quick)
-        found = further_scores(data, options.also, result, function)
+        found = further_scores(data, options.also, result, function, dci_fit=options.dci)
         result["further"], result["left_out"] = found
 
 

@@ -107,6 +107,10 @@ def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bo
     """The memory plan of `train`, whose configuration is in force afterwards; UserError if it is
     none, or the run does not fit."""
     load_training(options.config, options.bindings)
+    if heads := heads_of(options.weights):
+        _read(heads)  # a damaged file is heard of now, not after the features
+        if options.seeds > 1:
+            raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device, limit = pick_device(options.device), memory_limit(options.memory)
     return plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
 
@@ -139,8 +143,6 @@ def train(
     seeds, until = options.seeds, _until(options)
     planned = plan_of(dataset, options, scoring, rendered)
     heads = heads_of(options.weights)
-    if heads and seeds > 1:
-        raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device = pick_device(options.device)
     log.info(f"data: {dataset.description}")
     log.info(f"configuration: {find_config(options.config)}")

@@ -80,6 +80,8 @@ def obstacles(*sides: Sequence[Run]) -> list[str]:
     settings = [run.scores["scores"]["settings"] for run in runs]
     if any(each != settings[0] for each in settings):
         found.append("their metric settings differ")
+    if len({run.scores.get("scorer", "light") for run in runs}) > 1:
+        found.append("they were scored by different scorers")
     for side in sides:
         names = " and ".join(run.name for run in side)
         if any(changes([run], side[:1], seeds=False) for run in side[1:]):

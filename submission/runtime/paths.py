@@ -34,7 +34,8 @@ def home() -> Path:
 def _missing_target(folder: Path) -> str:
     """What is wrong if the folder is, or lies in, a link to nowhere; else nothing."""
     for place in (folder, *folder.parents):
-        if place.is_symlink() and not place.exists():
+        # os.path's answer False where a name is too long.
+        if os.path.islink(place) and not os.path.exists(place):
             return f"{place} is a link to {place.readlink()}, which is not there"
     return ""
 

@@ -134,6 +134,8 @@ def _scores(
     try:
         scoring = ScoreOptions(quick=options.quick, device=options.device, scorer=scorer)
         score_run(dataset, evaluation.folder, scoring, stages, model, looked_at=True)
+    except tensorflow_route.ScorerFault:
+        raise  # the submission has no part in it, and gets no row
     except UserError as error:
         raise Failure("not scored", f"its codes cannot be scored: {first_line(error)}") from error
     scores = json.loads((evaluation.folder / "scores.json").read_text())["scores"]

@@ -13,7 +13,7 @@ import gin
 from submission.data.dataset import Dataset
 from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
-from submission.metrics.settings import METRICS, chosen
+from submission.metrics.settings import DCI_FITS, METRICS, chosen
 from submission.pipeline.configuration import heads_of, load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime import paths
@@ -40,6 +40,7 @@ class SweepOptions:
     seeds: int = 5
     weights: Path = SHIPPED_WEIGHTS
     metrics: str = ",".join(METRICS)
+    dci: str = DCI_FITS[0]
     quick: bool = False
     address: str | None = None
     cpus: int = 2
@@ -82,6 +83,7 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     memory = options.memory or (None if options.address else _share(options.cpus))
     device = pick_device("auto" if options.gpus else "cpu")
     scoring = options.metrics + (" quick" if options.quick else "")
+    scoring += f" {options.dci}" if options.dci != DCI_FITS[0] else ""
     jobs = []
     for config, seed in itertools.product(options.configs, range(options.seeds)):
         bindings = [*options.bindings]
@@ -103,7 +105,8 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
         common += ["--device", "cuda" if options.gpus else "cpu"]
         train = ["train", *common, "--config", str(config), "--weights", weights_file]
         train += ["--memory", memory] if memory else []
-        score = ("score", *common, "--metrics", options.metrics, *["--quick"] * options.quick)
+        score = ("score", *common, "--metrics", options.metrics, "--dci", options.dci)
+        score += ("--quick",) * options.quick
         commands = ((*train, *bindings), score)
         job = Job(config.stem, seed, folder, training, scoring, commands, _environment(options))
         if record_of(job).get("training", training) != training:

@@ -617,7 +617,7 @@ def test_a_value_of_no_kind_is_refused_for_every_shipped_parameter() -> None:
         load(path)
         lines = [line.partition(" = ") for line in gin.config_str().splitlines()]
         names = [name for name, equals, _ in lines if equals]
-        assert len(names) >= 20
+        assert len(names) >= (6 if "readout" in path.name else 20)
         for name in names:
             with pytest.raises(UserError, match=f"{name} is {{}}, it must be"):
                 load(path, [f"{name}={{}}"])

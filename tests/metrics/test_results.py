@@ -59,7 +59,7 @@ def test_table_of_published_data_names_it_and_takes_the_papers_row_of_its_kind()
 def test_further_numbers_stand_below_and_leave_the_sum_as_it_is() -> None:
     result = fake_result("official", **FIVE)
     result |= {"further": {"betavae": 0.75}, "left_out": {"infomec": "no latent is active"}}
-    table = format_table(result, STAND_IN)
+    table = format_table({"this run": result}, STAND_IN)
     above, _, below = table.partition("Further numbers, not the challenge's and in no sum:")
     assert "1.500" in next(line for line in above.splitlines() if line.startswith("sum"))
     assert "Left out: InfoMEC: no latent is active." in above

@@ -131,6 +131,7 @@ def test_the_full_jobs_fit_where_they_should() -> None:
         assert not planned.features_in_memory
         assert planned.batch_size == 64
         assert plan(count, Limit(16 * GIB, "test"), CPU).features_in_memory
+    load_training(Path("private.gin"))
     with pytest.raises(UserError, match=r"stage VAE.*2,048 MiB are allowed"):
         plan(FULL, Limit(2 * GIB, "test"), CPU)
 

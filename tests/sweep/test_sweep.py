@@ -397,7 +397,7 @@ def test_one_failing_job_stops_no_other(
     result = call(command)
     assert result.returncode == 1
     assert "broken-seed0 failed: the loss is not finite" in result.stderr
-    assert "1 of 2 jobs failed" in result.stderr.splitlines()[-1]
+    assert "jobs failed: 1" in result.stderr.splitlines()[-1]
     with open(tmp_path / "sweep.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["failed", "scored"]
 
