@@ -45,7 +45,7 @@ def score(
         metrics: some of "factor_vae", "dci", "sap", "irs", "mig".
         also: some of "betavae", "infomec", "completeness", "informativeness", "modularity".
         quick: lowered sample counts, comparable with nothing else.
-        workers: processes for DCI (default: one per core).
+        workers: threads that grow DCI's trees (default: one per core).
 
     Returns:
         The scores, each in 0..1 at most (IRS, and others by an error of estimation, can be a little
