@@ -42,7 +42,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_metrics(parser: argparse.ArgumentParser) -> None:
     what = "comma-separated, some of %(default)s"
     parser.add_argument("--metrics", default=",".join(METRICS), help=what)
-    what = "how DCI's trees are grown: ours, the same trees sooner, or scikit-learn's own code"
+    what = "how DCI's trees are grown: by our faster code (sorted), or by scikit-learn's"
     parser.add_argument("--dci", choices=DCI_FITS, default=DCI_FITS[0], help=what)
     add_quick(parser)
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "the scorer's own route: call the model on images for every metric (slow)"
     route = parser.add_mutually_exclusive_group()
     route.add_argument("--stock", action="store_true", help=what)
-    what = "tensorflow: with real TensorFlow, as the server's grader did (default: %(default)s)"
+    what = "tensorflow: with it, as the server's grader did; light (the default): without"
     route.add_argument("--scorer", choices=SCORERS, default=SCORERS[0], help=what)
 
 

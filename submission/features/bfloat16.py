@@ -1,4 +1,4 @@
-"""The extractor in bfloat16: twice as fast or more where the device has the units."""
+"""The extractor in bfloat16; where that is faster says runtime.device.bfloat16_is_faster."""
 
 import copy
 

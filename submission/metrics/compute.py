@@ -64,7 +64,8 @@ def score(
     counts = "official" if settings == OFFICIAL else "quick"
     result: Result = {"headline": {}, "not_scored": {}, "seconds": {}}
     result |= {"settings": settings, "counts": counts}
-    # DCI last: it takes nearly all of the time, and other metrics' errors should come first.
+    # DCI last: by scikit-learn's trees it takes nearly all of the time, and other metrics' errors
+    # should come first.
     order = sorted(metrics, key=lambda metric: metric == "dci")
     for metric in (bar := progress_bar(iterable=order, desc="metrics", unit=" metrics")):
         bar.set_postfix_str(metric, refresh=False)

@@ -52,10 +52,10 @@ BYTES_PER_UNIT = 16
 TRAINING_EXTRA = 80
 # SciPy's parts that look for clusters, in MiB.
 SCIPY = 60
-# A worker of `--dci scikit-learn` (RssAnon 92, RssFile 48 in /proc/PID/status while `python -m
-# submission score` runs), and the metrics' and the figure's libraries in this process (448 of own
-# memory after `import submission.commands.run` where `import submission.commands.train` has 371),
-# in MiB.
+# A worker of DCI's, which is a process with `--dci scikit-learn` only (RssAnon 92, RssFile 48 in
+# /proc/PID/status while `python -m submission score` runs), and the metrics' and the figure's
+# libraries in this process (448 of own memory after `import submission.commands.run` where
+# `import submission.commands.train` has 371), in MiB.
 WORKER, SCORING = 200, 80
 # What a dry run's renderer leaves, its compiler above all: 128 to 170 MiB more after write_stand_in
 # than before render.stand_in is imported, differing from CPU to CPU.
@@ -223,8 +223,7 @@ def _readout(num_images: int) -> _Learned:
 def log_comparison(planned: Plan, stages: Stages) -> None:
     """One line at a run's end: own memory as measured against the plan's, per stage.
 
-    Scoring is left out: scikit-learn's workers are processes of their own, and our trees, which
-    grow in threads, take less than is planned for those.
+    Scoring is left out: with `--dci scikit-learn` its workers are processes of their own.
     """
     parts = [
         f"{name} {stages.rows[name]['own_mib']:,.0f} of {need / MIB:,.0f}"

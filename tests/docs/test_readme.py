@@ -197,7 +197,7 @@ def test_the_pages_from_top_to_bottom(tmp_path: Path) -> None:
     assert "2,592 images, grid 6 x 6 x 2 x 3 x 3 x 2 x 2" in " ".join(printed.split())
     # The plans count what the renderer, and the run before, leave in the process.
     plans = [line for line in printed.splitlines() if "measured of planned" in line]
-    assert len(plans) == 2, "the paper's method, and ours"
+    assert len(plans) == 3, "the paper's method, the heads, and ours"
     for stage, had, planned in re.findall(r"(\w+) ([\d,]+) of ([\d,]+)", " ".join(plans)):
         assert int(had.replace(",", "")) <= int(planned.replace(",", "")), stage
     small_run = copy / "scratch" / "runs" / "small"
