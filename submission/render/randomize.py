@@ -1,9 +1,9 @@
 """Randomised appearance: labels and render parameters of single images, for `finetune`.
 
 The four looks are varied around their fitted values (rigs.toml) in light, colour response, camera,
-geometry, noise, blur and number of colours, so that a network which reads them all also reads images
-that were never rendered. The deviations are wide enough to cover the difference between the domains'
-own values.
+geometry, noise, blur and number of colours, so that a network which reads them all also reads
+images that were never rendered. The deviations are wide enough to cover the difference between the
+domains' own values.
 """
 
 from collections.abc import Sequence
