@@ -248,6 +248,10 @@ from submission.runtime.limits import memory_limit
 from submission.runtime.usage import Stages
 
 class Tiny(torch.nn.Module):  # in the extractor's place
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Identity()
+
     def forward(self, images):
         return images.mean(dim=(2, 3)).repeat(1, 171)[:, :512] + 0.5
 
@@ -259,7 +263,9 @@ assert planned.limit.source.startswith("cgroup"), planned.limit
 assert not planned.features_in_memory
 with stages.stage("features"):
     extract_features(
-        dataset, Tiny(), folder / "f.npy", cpu, planned.batch_size, progress=False
+        *(dataset, Tiny(), folder / "f.npy", cpu, planned.batch_size),
+        bfloat16=False,
+        progress=False,
     )
 with stages.stage("VAE"):
     features = open_features(folder / "f.npy", cpu, planned.features_in_memory)
