@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gin
+import torch
+from torch import nn
 
 from submission.data.dataset import Dataset, verify
 from submission.features import extraction
@@ -105,7 +108,7 @@ class TrainOptions:
 
 def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bool) -> Plan:
     """The memory plan of `train`, whose configuration is in force afterwards; UserError if it is
-    none, or the run does not fit."""
+    none, its heads cannot be read, or the run does not fit."""
     load_training(options.config, options.bindings)
     if heads := heads_of(options.weights):
         _read(heads)  # a damaged file is heard of now, not after the features
@@ -142,13 +145,8 @@ def train(
     """
     seeds, until = options.seeds, _until(options)
     planned = plan_of(dataset, options, scoring, rendered)
-    heads = heads_of(options.weights)
-    device = pick_device(options.device)
-    log.info(f"data: {dataset.description}")
-    log.info(f"configuration: {find_config(options.config)}")
-    log.info(f"weights: {options.weights}, device: {device}")
-    for line in planned.lines():
-        log.info(line)
+    heads, device = heads_of(options.weights), pick_device(options.device)
+    _log_what(dataset, options, device, planned)
     with stages.stage("checking the data"):
         md5 = verify(dataset, sys.stderr.isatty())
         images = dataset.first(32)  # for the export, hours later: the file may be gone by then
@@ -156,9 +154,7 @@ def train(
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
     key = extraction.cache_key(md5, weights, extractor)
-    parts = [key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])]
-    made_of = "\n".join([*parts, *([check_sha256(heads)] if heads else [])])
-    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+    fingerprint = _fingerprint(key, seeds, heads)
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
     if record and record["trained"] == record["seeds"]:
@@ -167,31 +163,22 @@ def train(
         return planned
     check_checkpoints(folder, fingerprint)
     plain = extraction.cached_features(key)
-    # Scores are the exported float32 file's. On a CPU its codes cost nothing beside features of
-    # float32, and another pass over all images beside those of bfloat16.
-    bfloat16 = gin.query_parameter("extract_features.bfloat16")
-    bfloat16 = bfloat16 and (options.for_grading or device.type != "cpu")
     began = _features_before(folder, fingerprint, plain)
+    settings = (device, planned.batch_size, _in_bfloat16(options, device))
     with stages.stage("features"):
-        cached = extraction.extract_features(
-            *(dataset, extractor, plain, device, planned.batch_size, bfloat16), began=began
-        )
+        cached = extraction.extract_features(dataset, extractor, plain, *settings, began=began)
     on_progress(_FEATURES_DONE)
     if not record:
         # From here on curves in the folder are not those of a model that it may have already.
-        unfinished = {"unfinished": fingerprint, "features": cached.name}
-        write_text(folder / RECORD, json.dumps(unfinished) + "\n")
+        _write_record(folder, {"unfinished": fingerprint, "features": cached.name})
     with stages.stage(learning_stage()):
         features = extraction.open_features(cached, device, planned.features_in_memory)
-
-        def learning(share: float) -> None:
-            on_progress(_FEATURES_DONE + (_VAE_DONE - _FEATURES_DONE) * share)
-
-        means, seed, trained = (
-            (read_out(features, _read(heads), folder, learning), 0, 1)
-            if heads
-            else learn(features, folder, fingerprint, seeds, until, learning)
-        )
+        learning = partial(_report_learning, on_progress)
+        means: nn.Module
+        if heads:
+            means, seed, trained = read_out(features, _read(heads), folder, learning), 0, 1
+        else:
+            means, seed, trained = learn(features, folder, fingerprint, seeds, until, learning)
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")
@@ -199,8 +186,7 @@ def train(
     with stages.stage("export"):
         export(extractor, means, images, model)
     _replace_description(folder, seeds, seed)
-    # From features of bfloat16, or a GPU's, the exported file's codes do not follow: it gives them
-    # itself, when asked.
+    # The exported file's codes do not follow from features of bfloat16, or of a GPU.
     if not options.for_grading and device.type == "cpu" and cached == plain:
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
@@ -208,10 +194,37 @@ def train(
     stages.write(folder / "stages.json")
     record = {"fingerprint": fingerprint, "sha256": sha256(model), "weights": weights}
     record |= {"seeds": seeds, "trained": trained, "seed": seed, "features": cached.name}
-    write_text(folder / RECORD, json.dumps(record) + "\n")
+    _write_record(folder, record)
     # Only now: until all that is made from them stands, the checkpoints are all there is.
     _clear(folder, cached, options, left_over=trained < seeds)
     return planned
+
+
+def _log_what(dataset: Dataset, options: TrainOptions, device: torch.device, planned: Plan) -> None:
+    log.info(f"data: {dataset.description}")
+    log.info(f"configuration: {find_config(options.config)}")
+    log.info(f"weights: {options.weights}, device: {device}")
+    for line in planned.lines():
+        log.info(line)
+
+
+def _fingerprint(key: str, seeds: int, heads: Path | None) -> str:
+    """Of what the exported model is made: features, configuration, seeds, heads."""
+    parts = [key, gin.config_str(), *([f"seeds {seeds}"] if seeds > 1 else [])]
+    made_of = "\n".join([*parts, *([check_sha256(heads)] if heads else [])])
+    return hashlib.sha256(made_of.encode()).hexdigest()
+
+
+def _in_bfloat16(options: TrainOptions, device: torch.device) -> bool:
+    """Whether features may be bfloat16's. Scores are the exported float32 file's. On a CPU its
+    codes cost nothing beside features of float32, and another pass over all images beside those of
+    bfloat16."""
+    bfloat16 = bool(gin.query_parameter("extract_features.bfloat16"))
+    return bfloat16 and (options.for_grading or device.type != "cpu")
+
+
+def _report_learning(on_progress: Callable[[float], None], share: float) -> None:
+    on_progress(_FEATURES_DONE + (_VAE_DONE - _FEATURES_DONE) * share)
 
 
 def _read(file: Path) -> list[Head]:
@@ -269,6 +282,10 @@ def _features_before(folder: Path, fingerprint: str, cached: Path) -> Path | Non
         if fingerprint in (record.get("unfinished"), record.get("fingerprint")):
             return cached.with_name(record["features"])
     return None
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    write_text(folder / RECORD, json.dumps(record) + "\n")
 
 
 def _record(folder: Path, fingerprint: str) -> dict[str, Any]:
