@@ -77,9 +77,9 @@ def random_parameters(
     complex_ones = domain == DOMAINS.index("complex")
     for i, size in enumerate(factor_sizes("complex")[:2]):
         own[:, i] = np.where(complex_ones, more.below(size), own[:, i])
-    plain = [parameters(name, own % factor_sizes(name)) for name in DOMAINS]
+    lenders = len(DOMAINS) if shares[-1] > 0 else 3  # complex looks only where some are shown
+    plain = [parameters(name, own % factor_sizes(name)) for name in DOMAINS[:lenders]]
     columns = plain[0].copy()
-    lenders = len(DOMAINS) if shares[-1] > 0 else 3
     borrowed = np.where(draws.uniform() < 0.25 * strength, draws.below(lenders), domain)
     for i, values in enumerate(plain):
         columns[domain == i] = values[domain == i]
