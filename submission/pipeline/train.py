@@ -164,7 +164,7 @@ def train(
     check_checkpoints(folder, fingerprint)
     plain = extraction.cached_features(key)
     began = _features_before(folder, fingerprint, plain)
-    settings = (device, planned.batch_size, _in_bfloat16(options, device))
+    settings = (device, planned.batch_size, in_bfloat16(device, options.for_grading))
     with stages.stage("features"):
         cached = extraction.extract_features(dataset, extractor, plain, *settings, began=began)
     on_progress(_FEATURES_DONE)
@@ -215,12 +215,12 @@ def _fingerprint(key: str, seeds: int, heads: Path | None) -> str:
     return hashlib.sha256(made_of.encode()).hexdigest()
 
 
-def _in_bfloat16(options: TrainOptions, device: torch.device) -> bool:
+def in_bfloat16(device: torch.device, for_grading: bool) -> bool:
     """Whether features may be bfloat16's. Scores are the exported float32 file's. On a CPU its
     codes cost nothing beside features of float32, and another pass over all images beside those of
     bfloat16."""
     bfloat16 = bool(gin.query_parameter("extract_features.bfloat16"))
-    return bfloat16 and (options.for_grading or device.type != "cpu")
+    return bfloat16 and (for_grading or device.type != "cpu")
 
 
 def _report_learning(on_progress: Callable[[float], None], share: float) -> None:

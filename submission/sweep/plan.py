@@ -16,6 +16,7 @@ from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extr
 from submission.metrics.settings import DCI_FITS, METRICS, chosen
 from submission.pipeline.configuration import heads_of, load_training
 from submission.pipeline.memory_plan import plan
+from submission.pipeline.train import in_bfloat16
 from submission.runtime import paths
 from submission.runtime.config import find_config
 from submission.runtime.device import pick_device
@@ -137,6 +138,5 @@ def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str
     extractor = load_extractor(options.weights)
     key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)
     cached = extraction.cached_features(key)
-    # As train chooses where scores follow.
-    bfloat16 = gin.query_parameter("extract_features.bfloat16") and device.type != "cpu"
+    bfloat16 = in_bfloat16(device, for_grading=False)
     extraction.extract_features(dataset, extractor, cached, device, planned.batch_size, bfloat16)
