@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from submission.commands.options import add_data, add_device, add_name, dataset_of
-from submission.data.dataset import open_file, verify
+from submission.data.dataset import verify
+from submission.data.own import open_own
 from submission.latents.codes import codes_of, write_codes
 from submission.runtime import paths
 from submission.runtime.device import pick_device
@@ -13,7 +14,7 @@ from submission.runtime.files import refuse_overwriting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "npz (`images`) or npy file of uint8 images (N, 64, 64, 3); default: a data set's"
+    what = "npz (`images`) or npy file, or folder of images; default: a data set's"
     parser.add_argument("--images", type=Path, help=what)
     add_data(parser)
     parser.add_argument("--model", type=Path, help="exported model; default: that of the run")
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     images: Path | None = args.images
-    dataset = open_file(images, images.stem, any_count=True) if images else dataset_of(args)
+    dataset = open_own(images) if images else dataset_of(args)
     if args.out.suffix != ".npz":
         raise UserError(f"--out {args.out} must end in .npz")
     if args.out.is_dir() or not args.out.parent.is_dir():

@@ -5,10 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from submission.data.dataset import Dataset, open_dataset
+from submission.data.dataset import Dataset
+from submission.data.own import open_any
 from submission.features.weights import SHIPPED_WEIGHTS
 from submission.metrics.settings import DCI_FITS, FURTHER, METRICS, ScoreOptions, chosen
-from submission.runtime import paths
 
 T = TypeVar("T")
 
@@ -21,7 +21,10 @@ def add_bindings(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Which data set, and where; see dataset_of."""
     parser.add_argument("--dataset", help="default: AICROWD_DATASET_NAME, else mpi3d_real")
-    what = "folder of the data sets; default: DISENTANGLEMENT_LIB_DATA"
+    what = (
+        "folder of the data sets (default: DISENTANGLEMENT_LIB_DATA); or a set of your own, a file"
+    )
+    what += " or a folder of images (docs/datasets.md)"
     parser.add_argument("--data", type=Path, help=what)
 
 
@@ -72,7 +75,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def dataset_of(args: argparse.Namespace) -> Dataset:
     """The data set of --data and --dataset, or of the challenge's variables."""
-    return open_dataset(args.data or paths.data_folder(), args.dataset or paths.dataset_name())
+    return open_any(args.data, args.dataset)
 
 
 def filled(kind: type[T], args: argparse.Namespace, **others: Any) -> T:

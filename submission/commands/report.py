@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"action": "append", "nargs": "+", "default": []}
     add("--baseline", type=Path, metavar="DIR", help=what, **several)
     add("--dataset", help="default: the one that the scores name")
-    what = "folder of the data sets; default: DISENTANGLEMENT_LIB_DATA, or `run`'s stand-in"
+    what = (
+        "as the run's; default: DISENTANGLEMENT_LIB_DATA, `run`'s stand-in, or what its scores name"
+    )
     add("--data", type=Path, help=what)
     add_device(parser)
     add("--out", type=Path, help="html file; default: report.html in the (first) run")

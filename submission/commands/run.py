@@ -9,12 +9,13 @@ from pathlib import Path
 
 from submission.commands import train as server_job
 from submission.commands.options import add_metrics, add_training, filled, scoring_of
-from submission.data.dataset import Dataset, find_file, open_dataset, open_file
+from submission.data.dataset import Dataset, find_file, open_file
+from submission.data.own import open_any
 from submission.metrics.results import Context, format_table
 from submission.metrics.settings import Result, ScoreOptions
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import log_comparison
-from submission.pipeline.score import score_run
+from submission.pipeline.score import check_scorable, score_run
 from submission.pipeline.train import COMPARISON, TrainOptions, logged_in, plan_of, reserved, train
 from submission.report.page import Side, report_on
 from submission.report.picture import draw_views
@@ -64,17 +65,24 @@ def run(args: argparse.Namespace) -> None:
         return
     # What is mistyped is heard of now, not after the rendering or the training.
     scoring, whole = scoring_of(args), Stages()
-    runs = _asked_for(args, whole)
-    for one in runs:
-        load_training(one.options.config, one.options.bindings)
+    for config in _configs(args):
+        load_training(config, args.bindings)
+    named = _named(args)
+    scorable = named is None or len(named.factor_sizes) > 1
+    if named and scorable:
+        check_scorable(named, scoring)
+    runs = _asked_for(args, whole, named is None or named.official)
     with signals.stoppable(), ExitStack() as stack:
         for one in runs:
             stack.enter_context(reserved(one.folder))
         with logged_in(runs[0].folder):
-            dataset, rendered = _named_or_rendered(args, whole)
+            dataset, rendered = named or _rendered(args, whole), named is None
         print(f"\n{dataset.description}\n")
         for one in runs:  # that the last one does not fit is heard of before the first is trained
-            plan_of(dataset, one.options, scoring=True, rendered=rendered)
+            plan_of(dataset, one.options, scoring=scorable, rendered=rendered)
+        if not scorable:
+            _train_only(runs, dataset, whole)
+            return
         scores = [_train_and_score(one, dataset, rendered, scoring) for one in runs]
         results = {one.title: result for one, (result, _) in zip(runs, scores, strict=True)}
         context = scores[0][1]
@@ -89,6 +97,22 @@ def run(args: argparse.Namespace) -> None:
         print(f"\neverything is in {folders}")
 
 
+def _train_only(runs: Sequence[_Run], dataset: Dataset, whole: Stages) -> None:
+    """For images of which nobody says two factors."""
+    for one in runs:
+        with logged_in(one.folder):
+            log.info("--- %s, %s, in %s", one.title, one.options.config, one.folder)
+            log_comparison(train(dataset, one.folder, one.options, one.stages), one.stages)
+            one.stages.write(one.folder / "stages.json")
+    print(f"\n{_times(runs, whole)}\n")
+    for one in runs:
+        print(f"exported: {paths.model_path(one.folder)}")
+    print(
+        f"\nNothing is scored: {dataset.name} has {len(dataset.factor_sizes)} known factors, and "
+        "the metrics compare at least two (docs/datasets.md)"
+    )
+
+
 def _times(runs: Sequence[_Run], whole: Stages) -> str:
     """The table of stages."""
     if len(runs) == 1:
@@ -96,10 +120,18 @@ def _times(runs: Sequence[_Run], whole: Stages) -> str:
     return table_of({one.title: one.stages for one in runs}, whole)
 
 
-def _asked_for(args: argparse.Namespace, whole: Stages) -> list[_Run]:
-    """The runs that a command line stands for. Bindings are one configuration's."""
+def _configs(args: argparse.Namespace) -> list[Path]:
+    """The configurations that a command line stands for. Bindings are one's."""
     if args.config or args.bindings:
-        options = filled(TrainOptions, args, config=args.config or Path(DRY_RUNS[0][1]))
+        return [args.config or Path(DRY_RUNS[0][1])]
+    return [Path(config) for _, config, _ in DRY_RUNS]
+
+
+def _asked_for(args: argparse.Namespace, whole: Stages, official: bool) -> list[_Run]:
+    """The runs of these configurations. The heads read MPI3D's factors, so they are asked of
+    nothing else."""
+    if args.config or args.bindings:
+        options = filled(TrainOptions, args, config=_configs(args)[0])
         folder = paths.run_folder(args.name, default="dry_run")
         return [_Run("this run", folder, options, whole)]
     seeds: dict[str, dict[str, int]] = {READOUT: {"seeds": 1}}
@@ -111,6 +143,7 @@ def _asked_for(args: argparse.Namespace, whole: Stages) -> list[_Run]:
             Stages(),
         )
         for title, config, suffix in DRY_RUNS
+        if official or config != READOUT
     ]
 
 
@@ -138,17 +171,23 @@ def _report(runs: Sequence[_Run], dataset: Dataset, md5: str, whole: Stages) -> 
         first, *others = report_on(sides, folder / "report.html", dataset, md5, device)
         if several:
             what = "stand-in, NOT MPI3D" if dataset.stand_in else dataset.name
-            draw_views([*others, first], folder / COMPARISON[1], what)
+            views, names = [*others, first], dataset.observed_names
+            draw_views(views, folder / COMPARISON[1], names, what)
     return folder / "report.html"
 
 
-def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Dataset, bool]:
-    """The named data set if its file is there, else a rendered stand-in; and whether it is that."""
-    folder, name = args.data or paths.data_folder(), args.dataset or paths.dataset_name()
+def _named(args: argparse.Namespace) -> Dataset | None:
+    """The named data set, or None if none is named and the challenge's is not there."""
     # Who names a data set wants that one, or to hear that it is missing.
     named = args.dataset or args.data or paths.data_is_named()
-    if named or find_file(folder, name)[1]:
-        return open_dataset(folder, name), False
+    if named or find_file(paths.data_folder(), paths.dataset_name())[1]:
+        return open_any(args.data, args.dataset)
+    return None
+
+
+def _rendered(args: argparse.Namespace, stages: Stages) -> Dataset:
+    """A stand-in, rendered unless it is there."""
+    name, folder = paths.dataset_name(), paths.data_folder()
     log.info("no %s in %s: using a stand-in for mpi3d_real, rendered here", name, folder)
     from submission.render.stand_in import write_stand_in  # here: its compiler takes memory
 
@@ -157,4 +196,4 @@ def _named_or_rendered(args: argparse.Namespace, stages: Stages) -> tuple[Datase
     if not path.exists():
         with stages.stage("rendering"):
             write_stand_in(folder, "real", args.axis_steps, seed=0)
-    return open_file(path, "mpi3d_real"), True
+    return open_file(path, "mpi3d_real")

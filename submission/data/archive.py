@@ -6,49 +6,67 @@ import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from submission.data.factors import IMAGE_SHAPE
 from submission.runtime.errors import UserError
 
-IMAGE_BYTES = math.prod(IMAGE_SHAPE)
+SIDES = (16, 512)  # of an image: the least and the most pixels
 _IMAGES = "images.npy"
 # numpy reads headers of at most 10,000 characters; one that claims more must not fill the memory.
 _HEADER_BYTES = 12 + 10_000
-# `factor_sizes` and `stand_in` are far smaller; a larger one was made to fill the memory.
+# The other arrays are far smaller; a larger one was made to fill the memory.
 _SMALL_BYTES = 1 << 20
+_SMALL = ("name", "stand_in", "factor_sizes", "factor_names", "observed")
+_MOST_FACTORS = 64
 
 
-def read_headers(path: Path) -> tuple[int, int | None, np.ndarray | None, np.ndarray | None]:
+@dataclass(frozen=True)
+class Headers:
+    """What a file says of itself.
+
+    Attributes:
+        count: the number of images. shape: of each, (height, width, 1 or 3).
+        offset: the byte at which their pixels begin in the file; None if they are compressed.
+        arrays: those of `name`, `stand_in`, `factor_sizes`, `factor_names`, `observed` and
+            `factors` that are there; unchecked.
+    """
+
+    count: int
+    shape: tuple[int, int, int]
+    offset: int | None
+    arrays: dict[str, np.ndarray]
+
+
+def read_headers(path: Path) -> Headers:
     """Reads an npz file's directory, headers and small arrays, not its images; or the header of an
     npy file, which is the images alone.
 
-    Returns:
-        The number of images; the byte at which their pixels begin in the file, None if they are
-        compressed; the arrays `factor_sizes` and `stand_in`, None if they are not there.
-
     Raises UserError for no file, no archive, a truncated one, one in a form that Python cannot
-    read, and one without a uint8 array `images` (num_images, 64, 64, 3).
+    read, and one without a uint8 array `images` (num_images, height, width, 3 or 1), or without the
+    last dimension, of 16 to 512 pixels a side.
     """
     try:
         if not path.is_file():  # a folder, or a pipe, which would be waited for without end
             raise UserError(f"no file {path}: check its name")
         if _is_npy(path):
             with open(path, "rb") as file:
-                return (
-                    *_images_header(file.read(_HEADER_BYTES), path.stat().st_size, path),
-                    None,
-                    None,
-                )
+                start = file.read(_HEADER_BYTES)
+            shape, header_bytes = _images_header(start, path.stat().st_size, path)
+            return Headers(shape[0], _of_each(shape), header_bytes, {})
         _refuse_other_kinds(path)
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
-            num_images, header_bytes = _read_images_header(archive, path)
-            factor_sizes = _small_array(archive, "factor_sizes", path)
-            stand_in = _small_array(archive, "stand_in", path)
+            shape, header_bytes = _read_images_header(archive, path)
+            there = [key for key in (*_SMALL, "factors") if f"{key}.npy" in archive.namelist()]
+            most = max(_SMALL_BYTES, shape[0] * 8 * _MOST_FACTORS)
+            arrays = {
+                key: _small_array(archive, key, path, _SMALL_BYTES if key in _SMALL else most)
+                for key in there
+            }
         stored = stored_images(path)
         if stored and stored[1] > path.stat().st_size:
             raise UserError(broken(path))
@@ -58,7 +76,13 @@ def read_headers(path: Path) -> tuple[int, int | None, np.ndarray | None, np.nda
         raise UserError(f"{path} cannot be read: give this user permission to read it") from error
     except Exception as error:  # zipfile and numpy raise whatever damaged bytes lead them to
         raise UserError(broken(path)) from error
-    return num_images, stored[0] + header_bytes if stored else None, factor_sizes, stand_in
+    offset = stored[0] + header_bytes if stored else None
+    return Headers(shape[0], _of_each(shape), offset, arrays)
+
+
+def _of_each(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(height, width, channels) of an array of images; grey ones may lack the last dimension."""
+    return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
 
 def broken(path: Path) -> str:
@@ -87,8 +111,8 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         # Names may hold anything, line ends and a terminal's commands too.
         others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
         how = "write yours with numpy.savez(FILE, images=...)"
-        what = f"{path} holds no array 'images' (but {others}), so it is not an MPI3D file"
-        raise UserError(f"{what}: download that again, or {how}")
+        what = f"{path} holds no array 'images' (but {others})"
+        raise UserError(f"{what}: if it is to be MPI3D, download that again; {how}")
     if len(set(names)) < len(names):
         what = f"{path} holds an array twice, and readers differ in which one they take"
         raise UserError(f"{what}: download (or render) it again")
@@ -104,25 +128,27 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
             ) from error
 
 
-def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[int, int]:
-    """The number of images, and the bytes of the npy header before their pixels."""
+def _read_images_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], int]:
+    """The shape of the images' array, and the bytes of the npy header before their pixels."""
     with archive.open(_IMAGES) as member:
         return _images_header(member.read(_HEADER_BYTES), archive.getinfo(_IMAGES).file_size, path)
 
 
-def _images_header(start: bytes, size: int, path: Path) -> tuple[int, int]:
+def _images_header(start: bytes, size: int, path: Path) -> tuple[tuple[int, ...], int]:
     """The same, of an npy file of `size` bytes that begins so."""
     head = io.BytesIO(start)
     shape, fortran, dtype = _read_npy_header(head)
     if dtype != np.uint8:
         raise UserError(f"{path}: 'images' is {dtype}, it must be uint8 (0..255)")
-    if len(shape) != 4 or shape[1:] != IMAGE_SHAPE or shape[0] == 0 or fortran:
+    channels = shape[3] if len(shape) == 4 else 1
+    sides = len(shape) in (3, 4) and all(SIDES[0] <= side <= SIDES[1] for side in shape[1:3])
+    if not sides or channels not in (1, 3) or shape[0] == 0 or fortran:
         has = f"{shape}{' in Fortran order' if fortran else ''}"
-        must = "it must be (num_images, 64, 64, 3) in C order"
-        raise UserError(f"{path}: 'images' has shape {has}, {must}")
+        must = f"(num_images, height, width, 3 or 1), {SIDES[0]} to {SIDES[1]} pixels a side"
+        raise UserError(f"{path}: 'images' has shape {has}, it must be {must}, in C order")
     if size != head.tell() + math.prod(shape):
         raise UserError(broken(path))
-    return shape[0], head.tell()
+    return shape, head.tell()
 
 
 def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -134,14 +160,12 @@ def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return np.lib.format.read_array_header_2_0(member)
 
 
-def _small_array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray | None:
-    """A small extra array of the file, or None; never a pickle."""
-    if f"{key}.npy" not in archive.namelist():
-        return None
+def _small_array(archive: zipfile.ZipFile, key: str, path: Path, most: int) -> np.ndarray:
+    """An extra array of the file, of `most` bytes; never a pickle."""
     try:
         with archive.open(f"{key}.npy") as member:
-            content = member.read(_SMALL_BYTES + 1)
-        if len(content) > _SMALL_BYTES:
+            content = member.read(most + 1)
+        if len(content) > most:
             raise ValueError("too large")
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # as in read_headers
@@ -170,14 +194,16 @@ def stored_images(path: Path) -> tuple[int, int, int] | None:
     return begin, begin + info.file_size, info.CRC
 
 
-def read_images(path: Path, offset: int | None, count: int, batch: int) -> Iterator[np.ndarray]:
-    """Yields `count` images, uint8 (<= batch, 64, 64, 3), from the byte `offset` on, or, if that is
+def read_images(
+    path: Path, shape: tuple[int, int, int], offset: int | None, count: int, batch: int
+) -> Iterator[np.ndarray]:
+    """Yields `count` images, uint8 (<= batch, *shape), from the byte `offset` on, or, if that is
     None, all of a compressed member. Raises UserError if the file ends early, or the checksum of a
     compressed member is wrong."""
     try:
         with _pixels(path, offset) as file:
             for begin in range(0, count, batch):
-                images = np.empty((min(batch, count - begin), *IMAGE_SHAPE), np.uint8)
+                images = np.empty((min(batch, count - begin), *shape), np.uint8)
                 if file.readinto(images.data) < images.nbytes:
                     raise EOFError
                 yield images

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from submission.runtime.errors import UserError
 
 FACTOR_PREFIX = "factor_"
+_FILE = "file"  # the column of the images' names
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,16 @@ def _read_csv(path: Path) -> CodeFile:
 
 
 def read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """The header and the numbers (rows, columns) of a CSV file; raises UserError if it has no
-    header, rows of another length, or text."""
+    """The header and the numbers (rows, columns) of a CSV file, as `read_named_table`; a column
+    `file` is left out."""
+    names, table, _ = read_named_table(path)
+    return names, table
+
+
+def read_named_table(path: Path) -> tuple[list[str], NDArray[np.float64], list[str] | None]:
+    """The header and the numbers (rows, columns) of a CSV file, and what a column `file` holds,
+    which may be text. Raises UserError if it has no header, rows of another length, or other
+    text."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -110,8 +119,13 @@ def read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
             if not names or all(map(_is_number, names)):
                 how = "begin it with the columns' names, those of factors as factor_NAME"
                 raise UserError(f"{path} has no header: {how}")
+            column = names.index(_FILE) if _FILE in names else None
             cells = array("d")  # a list of numbers would take four times the memory
+            files = []
             for row in reader:
+                if row and column is not None and len(row) == len(names):
+                    files.append(row[column].strip())
+                    row[column] = "0"
                 cells.extend(_numbers(row, names, path, reader.line_num) if row else ())
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no CSV text (UTF-8): write it again") from error
@@ -120,7 +134,11 @@ def read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path} has two columns {twice!r}: rename one")
-    return names, np.array(cells).reshape(-1, len(names))
+    table = np.array(cells).reshape(-1, len(names))
+    if column is None:
+        return names, table, None
+    names.pop(column)
+    return names, np.delete(table, column, axis=1), files
 
 
 def _numbers(row: list[str], names: list[str], path: Path, line: int) -> list[float]:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +79,8 @@ def converted(name: str, files: Sequence[Path], reader: str, source: Callable[[]
 
 
 def _write(archive: zipfile.ZipFile, source: Source, name: str) -> None:
-    small = {"factor_sizes": source.factor_sizes, "factor_names": source.factor_names}
-    small |= {"observed": source.observed}
+    small: dict[str, Any] = {"name": name, "factor_sizes": source.factor_sizes}
+    small |= {"factor_names": source.factor_names, "observed": source.observed}
     for key, value in [*small.items(), ("factors", source.factors)]:
         if value is not None:
             with archive.open(_entry(key), "w", force_zip64=True) as member:

@@ -1,4 +1,5 @@
-"""The official MPI3D files: found by name, checked, and read in order without loading them.
+"""A data set as a file that is read from disk; and the official MPI3D files: found by name,
+checked, and read in order without loading them.
 
 A file is `<folder>/<name>/<name>.npz` with one array `images`, uint8 (num_images, 64, 64, 3), in C
 order over the seven factors (last factor fastest). Unpacked it takes 12.7 GB, more memory than the
@@ -9,14 +10,14 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from submission.data.archive import IMAGE_BYTES, broken, read_headers, read_images, stored_images
+from submission.data.archive import Headers, broken, read_headers, read_images, stored_images
 from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
 from submission.runtime.errors import UserError
 from submission.runtime.progress import progress_bar
@@ -43,11 +44,19 @@ class Dataset:
     """An opened data file; its images are read from disk when asked for.
 
     Attributes:
-        name: one of FILE_NAMES.
-        factor_sizes: values per factor, in the order of FACTOR_NAMES; their product is num_images.
+        name: one of FILE_NAMES, or what a user's own set is called.
+        factor_sizes: values per factor; for a whole grid their product is num_images. Empty if
+            nothing is known of factors.
         stand_in: None for a file that does not say it was rendered, else what it says of itself.
         offset: byte at which the images begin in the file; None if they are compressed and can
             only be streamed.
+        shape: of an image: (height, width, 1 or 3).
+        factor_names: one for each factor.
+        labels: int32 (num_images, F), each factor's values numbered from 0, of a set that is no
+            whole grid in C order; None for a grid.
+        observed: the grid's factors that the metrics see; None for all. The others are drawn at
+            random for each image, as disentanglement_lib does with smallNORB's instances.
+        official: has MPI3D's form and one of its names, so that the paper's scores stand beside.
     """
 
     name: str
@@ -56,45 +65,61 @@ class Dataset:
     factor_sizes: tuple[int, ...]
     stand_in: str | None
     offset: int | None
+    shape: tuple[int, int, int] = IMAGE_SHAPE
+    factor_names: tuple[str, ...] = FACTOR_NAMES
+    labels: npt.NDArray[np.int32] | None = field(default=None, compare=False)
+    observed: tuple[int, ...] | None = None
+    official: bool = True
 
     @property
     def description(self) -> str:
         """One line for logs and tables; a rendered file is called a stand-in."""
-        sizes = " x ".join(map(str, self.factor_sizes))
+        sizes = " x ".join(map(str, self.factor_sizes)) or "factors unknown"
+        sizes += "" if self.labels is None else ", given for each image"
         kind = f"STAND-IN for {self.name}, not MPI3D" if self.stand_in else self.name
         return f"{kind}: {self.num_images:,} images ({sizes})"
 
     @property
+    def observed_names(self) -> tuple[str, ...]:
+        """Of the factors that the metrics see."""
+        seen = range(len(self.factor_names)) if self.observed is None else self.observed
+        return tuple(self.factor_names[i] for i in seen)
+
+    @property
+    def image_bytes(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def mapped_bytes(self) -> int:
         """Address space of its images while they are mapped; 0 if they can only be streamed."""
-        return self.num_images * IMAGE_BYTES if self.offset is not None else 0
+        return self.num_images * self.image_bytes if self.offset is not None else 0
 
     def array(self) -> np.memmap[Any, np.dtype[np.uint8]]:
-        """The images as a read-only memory map, uint8 (num_images, 64, 64, 3). Raises UserError if
-        the member is compressed, so that no part of it can be addressed."""
+        """The images as a read-only memory map, uint8 (num_images, *shape). Raises UserError if the
+        member is compressed, so that no part of it can be addressed."""
         if self.offset is None:
             how = "rewrite it with numpy.savez (not savez_compressed) to address single images"
             raise UserError(f"{self.path} is compressed and can only be read in order; {how}")
-        return np.memmap(self.path, np.uint8, "r", self.offset, (self.num_images, *IMAGE_SHAPE))
+        return np.memmap(self.path, np.uint8, "r", self.offset, (self.num_images, *self.shape))
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[np.ndarray]:
-        """Yields uint8 (<= batch_size, 64, 64, 3) in data-set order from image `start` on.
+        """Yields uint8 (<= batch_size, *shape) in data-set order from image `start` on.
 
         Holds one batch in memory. A compressed member is decompressed from its beginning (that
         is how deflate works), so a late `start` costs time, not memory. Raises UserError if the
         file ends early or its checksum is wrong.
         """
         if self.offset is not None:
-            begin = self.offset + start * IMAGE_BYTES
-            yield from read_images(self.path, begin, self.num_images - start, batch_size)
+            begin, left = self.offset + start * self.image_bytes, self.num_images - start
+            yield from read_images(self.path, self.shape, begin, left, batch_size)
             return
-        for images in read_images(self.path, None, self.num_images, batch_size):
+        for images in read_images(self.path, self.shape, None, self.num_images, batch_size):
             if start < len(images):
                 yield images[start:]
             start = max(start - len(images), 0)
 
     def images_at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The images (n, 64, 64, 3) of ascending rows; a compressed file is read up to the last."""
+        """The images (n, *shape) of ascending rows; a compressed file is read up to the last."""
         if self.offset is not None:
             return np.array(self.array()[rows])
         found, begin = [], 0
@@ -106,11 +131,13 @@ class Dataset:
         return np.concatenate(found)
 
     def factors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The factors' values (n, 7) of the images in these rows, counted from 0."""
+        """The factors' values (n, F) of the images in these rows, counted from 0."""
+        if self.labels is not None:
+            return self.labels[rows].astype(np.int64)
         return np.stack(np.unravel_index(rows, self.factor_sizes), axis=1).astype(np.int64)
 
     def first(self, count: int) -> np.ndarray:
-        """The first `count` images, uint8 (count, 64, 64, 3)."""
+        """The first `count` images, uint8 (count, *shape)."""
         return next(self.batches(count))
 
 
@@ -139,19 +166,25 @@ def open_dataset(folder: Path, name: str) -> Dataset:
     return open_file(path, known)
 
 
-def open_file(path: Path, name: str, any_count: bool = False) -> Dataset:
+def open_file(path: Path, name: str) -> Dataset:
     """Reads an npz file's directory and headers, or an npy file's, not the images; checks them.
 
-    Raises UserError if it is no archive of the official form (read_headers), or neither its own
-    `factor_sizes` nor the official sizes explain its number of images. With `any_count` a file
-    without sizes of its own may hold any number; factor_sizes is empty if no official grid fits.
+    Raises UserError if it is no archive of the official form: read_headers, 64x64 pixels in three
+    channels, and a number of images that its own `factor_sizes` or the official sizes explain.
     """
-    count, offset, own_sizes, stand_in = read_headers(path)
-    sizes: tuple[int, ...] = ()
-    if not any_count or own_sizes is not None or count in SIZES_BY_COUNT:
-        sizes = _factor_sizes(own_sizes, count, path)
-    note = str(stand_in) if stand_in is not None else None
-    return Dataset(name, path, count, sizes, note, offset)
+    headers = read_headers(path)
+    if headers.shape != IMAGE_SHAPE:
+        has, must = (headers.count, *headers.shape), "(num_images, 64, 64, 3)"
+        how = "give a set of your own as --data FILE, without --dataset"
+        raise UserError(f"{path}: 'images' has shape {has}, for {name} it must be {must}: {how}")
+    sizes = _factor_sizes(headers, path)
+    return Dataset(name, path, headers.count, sizes, stand_in_note(headers), headers.offset)
+
+
+def stand_in_note(headers: Headers) -> str | None:
+    """What a rendered file says of itself."""
+    note = headers.arrays.get("stand_in")
+    return None if note is None else str(note)
 
 
 def verify(dataset: Dataset, progress: bool = True) -> str:
@@ -188,7 +221,8 @@ def md5_warning(dataset: Dataset, md5: str) -> str | None:
     return None
 
 
-def _factor_sizes(own: np.ndarray | None, count: int, path: Path) -> tuple[int, ...]:
+def _factor_sizes(headers: Headers, path: Path) -> tuple[int, ...]:
+    own, count = headers.arrays.get("factor_sizes"), headers.count
     if own is not None:
         valid = own.shape == (len(FACTOR_NAMES),) and own.dtype.kind in "iu"
         if not valid or np.any(own < 1) or math.prod(own.tolist()) != count:

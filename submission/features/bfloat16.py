@@ -9,7 +9,7 @@ from submission.features.extractor import Extractor
 
 
 class InBfloat16(nn.Module):
-    """forward: float32 (N, 3, 64, 64) in [0, 1] -> float32 (N, 512), nearly as Extractor's.
+    """forward: float32 (N, 3 or 1, H, W) in [0, 1] -> float32 (N, 512), nearly as Extractor's.
 
     The first convolution and the aggregation stay in float32. They are 2 % of the arithmetic; in
     bfloat16 they would more than double the vectors' error (root mean square 2.4e-4 in place of

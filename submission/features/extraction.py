@@ -150,7 +150,7 @@ def _write(file: FileIO, rows: bytes) -> None:
 
 
 def to_float(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 (N, 64, 64, 3) -> float32 (N, 3, 64, 64) in [0, 1] on `device`."""
+    """uint8 (N, H, W, C) -> float32 (N, C, H, W) in [0, 1] on `device`."""
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255.0)
 
 

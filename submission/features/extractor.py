@@ -1,5 +1,7 @@
 """Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module: images
-(N, 3, 64, 64) -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length."""
+(N, 3 or 1, H, W) -> 64x64 -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length."""
+
+from typing import Any
 
 import gin
 import torch
@@ -7,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg
 
-from submission.data.factors import IMAGE_SHAPE
 from submission.runtime.config import configurable
 from submission.runtime.errors import UserError
 from submission.runtime.kinds import Count, Text
@@ -63,11 +64,12 @@ class RMAC(nn.Module):
 
 @configurable
 class Extractor(nn.Module):
-    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, 512), each row of unit length.
+    """forward: float (N, 3 or 1, H, W) in [0, 1] -> float (N, 512), each row of unit length.
 
     Args:
         aggregation: "learned" (stage 2) or "rmac" (stage 1; has no weights of its own).
-        resolution: images are resized to this many pixels (bilinear) if it is not 64.
+        resolution: images of another size are resized to so many pixels a side: bilinear, and with
+            a filter as wide as the pixels that it makes where it makes larger ones (antialiasing).
     """
 
     mean: Tensor
@@ -85,7 +87,7 @@ class Extractor(nn.Module):
             needed = "64 to 95" if learned else "at least 160"
             what = f"Extractor.resolution is {resolution}, it must be {needed}"
             raise UserError(f"{what} for the aggregation {aggregation!r}")
-        self.resolution, self.resized = resolution, resolution != IMAGE_SHAPE[0]
+        self.resolution = resolution
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         # The convolutional part alone: vgg19_bn() would first make half a gigabyte of classifier.
@@ -96,10 +98,15 @@ class Extractor(nn.Module):
         return self.aggregation(self.features(self.normalised(images)))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """The images at the network's resolution, each channel by ImageNet's statistics."""
-        if self.resized:
-            size = [self.resolution, self.resolution]
-            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        """The images at the network's resolution, in three channels, each by ImageNet's
+        statistics."""
+        size = [self.resolution, self.resolution]
+        height, width = (int(side) for side in images.shape[-2:])
+        if [height, width] != size:
+            smaller = max(height, width) > self.resolution
+            how: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
+            images = F.interpolate(images, size=size, antialias=smaller, **how)
+        # A grey image's only channel becomes three here.
         return (images - self.mean) / self.std
 
 

@@ -57,7 +57,7 @@ class BadAnswer(UserError):
 def call_model(
     module: Callable[[Tensor], Any], images: Tensor, name: str = "the exported model"
 ) -> np.ndarray:
-    """An exported model's codes of float images (N, 3, 64, 64): float32 (N, C) on the CPU. Raises
+    """An exported model's codes of float images (N, C, H, W): float32 (N, C) on the CPU. Raises
     BadAnswer if it does not take them, or answers something else or values that are not finite."""
     kind = "wrong shape"
     try:
@@ -107,11 +107,18 @@ def keep_codes(codes: np.ndarray, cached: Path) -> None:
 
 
 def write_codes(codes: np.ndarray, dataset: Dataset, path: Path) -> None:
-    """Writes an npz file: `codes`; `factor_sizes` if the images are a whole grid; `stand_in`, what
-    a rendered file says of itself."""
+    """Writes an npz file: `codes`; `factor_sizes` if the images are a whole grid, or `factors` if
+    they are known for each image, and `factor_names`; `stand_in`, what a rendered file says of
+    itself."""
     arrays = {"codes": codes}
-    if dataset.factor_sizes:
+    if dataset.labels is not None or dataset.observed is not None:
+        factors = dataset.factors(np.arange(dataset.num_images))
+        seen = range(factors.shape[1]) if dataset.observed is None else dataset.observed
+        arrays["factors"] = factors[:, list(seen)]
+        arrays["factor_names"] = np.array(dataset.observed_names)
+    elif dataset.factor_sizes:
         arrays["factor_sizes"] = np.array(dataset.factor_sizes)
+        arrays["factor_names"] = np.array(dataset.factor_names)
     if dataset.stand_in:
         arrays["stand_in"] = np.array(dataset.stand_in)
     with replacing(path) as file:

@@ -29,9 +29,12 @@ class Network(nn.Module):
 
 
 class Representation(nn.Module):
-    """forward: float (N, 3, 64, 64) in [0, 1] -> float (N, C), the latent means; any other images
-    are answered with an error. Normalisation is inside, dropout and batch statistics are off, no
-    device and no batch size is baked in.
+    """forward: float (N, *shape) in [0, 1] -> float (N, C), the latent means; any other images
+    are answered with an error. Resizing and normalisation are inside, dropout and batch statistics
+    are off, no device and no batch size is baked in.
+
+    Args:
+        shape: of the data set's images: (3 or 1, height, width).
 
     Scripting writes the source of every function it meets into the file, and of torch's own
     functions old versions cannot read today's. So what computes is traced, which leaves the
@@ -40,13 +43,15 @@ class Representation(nn.Module):
     leaves where they are.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.network = network
+        self.channels, self.height, self.width = shape
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.dim() != 4 or images.size(1) != 3 or images.size(2) != 64 or images.size(3) != 64:
-            raise ValueError(f"images have shape {images.size()}, not (N, 3, 64, 64)")
+        c, h, w = self.channels, self.height, self.width
+        if images.dim() != 4 or images.size(1) != c or images.size(2) != h or images.size(3) != w:
+            raise ValueError(f"images have shape {images.size()}, not (N, {c}, {h}, {w})")
         if not images.is_floating_point():
             raise ValueError("images are whole numbers, not floats in 0..1: divide by 255")
         if images.size(0) > 0:
@@ -62,7 +67,8 @@ def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Pat
     there. `means`, features (N, 512) -> (N, C), and the extractor are moved to the CPU.
 
     Args:
-        images: a few of the data set, uint8 (N, 64, 64, 3), to compare the output on.
+        images: a few of the data set, uint8 (N, height, width, 3 or 1), to compare the output on;
+            the file takes images of this shape.
 
     Raises UserError if the file's output is not finite, of the wrong shape, or not what the
     networks in memory say, or if the disk is full.
@@ -72,7 +78,8 @@ def export(extractor: Extractor, means: nn.Module, images: np.ndarray, path: Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     with _torchscript(), torch.no_grad():
         traced = torch.jit.trace(network, batch[:2], check_trace=False)
-        script = torch.jit.script(Representation(traced))
+        channels, height, width = batch.shape[1:]
+        script = torch.jit.script(Representation(traced, (channels, height, width)))
     with replacing(path) as file:
         written = Path(file.name)
         _save(script, written)

@@ -93,7 +93,13 @@ def left_out_lines(left_out: dict[str, str]) -> list[str]:
 
 def _caption(scores: CodeScores, name: str) -> list[str]:
     what = f"{scores.num_latents} latents of {scores.num_rows:,} images, {scores.what}"
-    caption = [f"Measured on: {name + ': ' if name else ''}{what}."]
+    measured = f"Measured on: {name + ': ' if name else ''}{what}."
+    return [measured, *settings_lines(scores), *left_out_lines(scores.left_out)]
+
+
+def settings_lines(scores: CodeScores) -> list[str]:
+    """By which settings the metrics were computed, and what was lowered."""
+    caption = []
     if scores.quick:
         caption.append("Metric settings: QUICK, lowered counts; comparable with no other numbers.")
     elif scores.grid:
@@ -105,7 +111,7 @@ def _caption(scores: CodeScores, name: str) -> list[str]:
         )
     if scores.lowered:
         caption.append("Lowered to the sample: " + lowered_counts(scores) + ".")
-    return [*caption, *left_out_lines(scores.left_out)]
+    return caption
 
 
 def lowered_counts(scores: CodeScores) -> str:

@@ -33,9 +33,10 @@ def _bars(axis: Axes, scores: dict[str, Any]) -> None:
     places = np.arange(len(shown))
     columns = {
         "this run" + (" (stand-in)" if data["stand_in"] else ""): scores["scores"]["headline"],
-        "ideal code, same grid": scores["ideal_code"]["headline"],
-        f"paper, {scores['paper']['measured_on'].split(',')[0]}": scores["paper"]["headline"],
+        "ideal code": scores["ideal_code"]["headline"],
     }
+    if paper := scores["paper"]:
+        columns[f"paper, {paper['measured_on'].split(',')[0]}"] = paper["headline"]
     colors, edges = ("#1f6fb4", "#9db8c9", "none"), (None, None, "#555555")
     for i, (label, column) in enumerate(columns.items()):
         heights = [column[name] for name in shown]
@@ -48,7 +49,8 @@ def _bars(axis: Axes, scores: dict[str, Any]) -> None:
     axis.set_yticks(np.linspace(0, 1, 6))
     axis.legend(fontsize=7, loc="upper right", frameon=False)
     what = "stand-in, NOT MPI3D" if data["stand_in"] else data["name"]
-    counts = "" if scores["scores"]["counts"] == "official" else ", QUICK counts"
+    said = {"official": "", "sample": ", no grid"}
+    counts = said.get(scores["scores"]["counts"], ", QUICK counts")
     axis.set_title(f"{what}: {data['num_images']:,} images{counts}", fontsize=9)
 
 

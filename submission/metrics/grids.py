@@ -21,34 +21,46 @@ def check_grid(factor_sizes: Sequence[int]) -> None:
 
 
 class _Grid(ground_truth_data.GroundTruthData):
-    """Every combination of the factors, the last one fastest."""
+    """Every combination of the factors, the last one fastest. The metrics see the `observed`
+    factors (None: all); the library draws the others for each image at random."""
 
-    def __init__(self, factor_sizes: Sequence[int], num_rows: int, what: str) -> None:
-        check_grid(factor_sizes)
+    def __init__(
+        self,
+        factor_sizes: Sequence[int],
+        num_rows: int,
+        what: str,
+        observed: Sequence[int] | None = None,
+    ) -> None:
         self.factor_sizes = [int(size) for size in factor_sizes]
+        seen = list(range(len(self.factor_sizes)) if observed is None else observed)
+        self._sizes_seen = [self.factor_sizes[i] for i in seen]
+        check_grid(self._sizes_seen)
         expected = math.prod(self.factor_sizes)
         if num_rows != expected:
             has = f"{num_rows:,} rows but the grid {self.factor_sizes} has {expected:,} images"
             raise UserError(f"{what} has {has}; compute it for this data set again.")
-        all_factors = list(range(len(self.factor_sizes)))
-        self._space = util.SplitDiscreteStateSpace(self.factor_sizes, all_factors)
+        self._space = util.SplitDiscreteStateSpace(self.factor_sizes, seen)
 
     @property
     def num_factors(self) -> int:
-        return len(self.factor_sizes)
+        return len(self._sizes_seen)
 
     @property
     def factors_num_values(self) -> list[int]:
-        return self.factor_sizes
+        return self._sizes_seen
 
     def sample_factors(self, num: int, random_state: np.random.RandomState) -> NDArray[np.int64]:
         """`num` factor vectors, drawn uniformly by the library: (num, num_factors) int64."""
         factors: NDArray[np.int64] = self._space.sample_latent_factors(num, random_state)
         return factors
 
-    def rows(self, factors: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row (N,) int64 in data-set order of each factor vector (N, num_factors) int64."""
-        return np.asarray(np.ravel_multi_index(tuple(factors.T), tuple(self.factor_sizes)))
+    def rows(
+        self, factors: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> NDArray[np.int64]:
+        """The row (N,) int64 in data-set order of each factor vector (N, num_factors) int64; draws
+        only where a factor is not observed."""
+        drawn = self._space.sample_all_factors(factors, random_state).astype(np.int64)
+        return np.asarray(np.ravel_multi_index(tuple(drawn.T), tuple(self.factor_sizes)))
 
 
 class GridRepresentations(_Grid):
@@ -58,16 +70,22 @@ class GridRepresentations(_Grid):
         representations: (num_images, C) floats in data-set order (C order over the factors, last
             factor fastest), C >= 2; kept as float32.
         factor_sizes: number of values of each factor, each at least 2.
+        observed: the factors that the metrics see, ascending; None for all.
 
     Raises UserError for a wrong shape or number of rows, and values that are not finite.
     """
 
-    def __init__(self, representations: NDArray[Any], factor_sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        representations: NDArray[Any],
+        factor_sizes: Sequence[int],
+        observed: Sequence[int] | None = None,
+    ) -> None:
         if representations.ndim != 2 or representations.shape[1] < 2:
             need = "the metrics need (num_images, C) with at least two latents C"
             what = f"The representation has shape {representations.shape}"
             raise UserError(f"{what}, but {need}; export at least two.")
-        super().__init__(factor_sizes, representations.shape[0], "The representation")
+        super().__init__(factor_sizes, representations.shape[0], "The representation", observed)
         with np.errstate(over="ignore"):  # what overflows is refused in the next line
             self.representations = np.ascontiguousarray(representations, dtype=np.float32)
         bad = np.flatnonzero(~np.isfinite(self.representations).all(axis=1))
@@ -84,8 +102,7 @@ class GridRepresentations(_Grid):
         self, factors: NDArray[np.int64], random_state: np.random.RandomState
     ) -> NDArray[np.float32]:
         """The representations (N, C) float32 of the factor vectors (N, num_factors) int64."""
-        del random_state  # every factor is observed: there is nothing left to draw
-        return self.representations[self.rows(factors)]
+        return self.representations[self.rows(factors, random_state)]
 
 
 class ImageRows(Protocol):
@@ -104,8 +121,10 @@ class GridImages(_Grid):
     number of rows.
     """
 
-    def __init__(self, images: ImageRows, factor_sizes: Sequence[int]) -> None:
-        super().__init__(factor_sizes, len(images), "The image array")
+    def __init__(
+        self, images: ImageRows, factor_sizes: Sequence[int], observed: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(factor_sizes, len(images), "The image array", observed)
         self.images = images
 
     @property
@@ -119,8 +138,8 @@ class GridImages(_Grid):
 
         FactorVAE asks for `num_variance_estimate` images at once: 1 GB at the official 10,000.
         """
-        del random_state  # every factor is observed: there is nothing left to draw
-        return np.asarray(self.images[self.rows(factors)] / 255.0, dtype=np.float64)
+        rows = self.rows(factors, random_state)
+        return np.asarray(self.images[rows] / 255.0, dtype=np.float64)
 
 
 def identity(observations: NDArray[Any]) -> NDArray[Any]:
@@ -144,9 +163,12 @@ def torchscript_function(module: Callable[[Any], Any]) -> RepresentationFunction
     return represent
 
 
-def ideal_code(factor_sizes: Sequence[int]) -> NDArray[np.float32]:
-    """One ordinal latent per factor, for what the metrics give for perfect disentanglement:
-    (num_images, num_factors) float32 in data-set order; each latent rises evenly with its factor
-    and has mean 0 and variance 1 over the grid (SAP and IRS depend on the scale)."""
+def ideal_code(
+    factor_sizes: Sequence[int], observed: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """One ordinal latent per observed factor, for what the metrics give for perfect
+    disentanglement: (num_images, num_factors) float32 in data-set order; each latent rises evenly
+    with its factor and has mean 0 and variance 1 over the grid (SAP, IRS depend on the scale)."""
     values = np.stack(np.unravel_index(np.arange(math.prod(factor_sizes)), tuple(factor_sizes)), 1)
+    values = values if observed is None else values[:, list(observed)]
     return np.asarray((values - values.mean(axis=0)) / values.std(axis=0), dtype=np.float32)

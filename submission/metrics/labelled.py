@@ -64,7 +64,7 @@ def labelled(
     if factor_sizes is not None:
         sizes = _sizes(factor_sizes, len(matrix))
         return LabelledCodes(matrix, sizes, _names(names, len(sizes)), None, discrete)
-    table, known = _factors(factors, len(matrix), names)
+    table, known = numbered_factors(factors, len(matrix), names)
     sizes = tuple(int(size) for size in table.max(axis=0) + 1)
     if math.prod(sizes) == len(matrix):
         places = np.ravel_multi_index(tuple(table.T), sizes)
@@ -116,7 +116,7 @@ def _sizes(given: Sequence[int], rows: int) -> tuple[int, ...]:
         raise UserError(f"'factor_sizes' is {str(array.tolist())[:80]}, but {must}")
     sizes = tuple(int(size) for size in array)
     if len(sizes) < 2:
-        raise UserError(_one_factor(len(sizes)))
+        raise UserError(one_factor(len(sizes)))
     if min(sizes) < 2:
         what = f"'factor_sizes' is {str(list(sizes))[:80]} with a factor of fewer than two values"
         raise UserError(f"{what}, which no metric can score: leave that factor out")
@@ -127,14 +127,16 @@ def _sizes(given: Sequence[int], rows: int) -> tuple[int, ...]:
     return sizes
 
 
-def _one_factor(count: int) -> str:
+def one_factor(count: int) -> str:
     what = "there is one factor" if count == 1 else "there is no factor"
     return f"{what}, but the metrics compare factors with each other: give at least two"
 
 
-def _factors(
+def numbered_factors(
     given: Any, rows: int, names: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The factors' values (N, F) numbered from 0 in ascending order, and their names. Raises
+    UserError for what no metric can score, whatever the codes."""
     array = _array(given, "the factors")
     if array.ndim != 2:
         must = "they must be (N, F): a row for each image, a column for each factor"
@@ -143,7 +145,7 @@ def _factors(
         what = f"there are {rows:,} rows of codes, but {len(array):,} rows of factors"
         raise UserError(f"{what}: both must be of the same images, in the same order")
     if array.shape[1] < 2:
-        raise UserError(_one_factor(array.shape[1]))
+        raise UserError(one_factor(array.shape[1]))
     known = _names(names, array.shape[1])
     if array.dtype.kind not in "iuf":
         raise UserError(f"the factors are {_kind(array)}: number each factor's values from 0")

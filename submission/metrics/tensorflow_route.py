@@ -53,7 +53,10 @@ def refuse_if_missing() -> None:
 
 
 def score_with_tensorflow(
-    codes: NDArray[Any], factor_sizes: Sequence[int], metrics: Sequence[str]
+    codes: NDArray[Any],
+    factor_sizes: Sequence[int],
+    metrics: Sequence[str],
+    observed: Sequence[int] | None = None,
 ) -> tuple[Result, str]:
     """`score` of codes (num_images, C) in data-set order, under the settings bound in gin, in a
     process with TensorFlow; and TensorFlow's version.
@@ -67,7 +70,8 @@ def score_with_tensorflow(
     refuse_if_missing()
     with tempfile.TemporaryDirectory(prefix="scoring-") as name:
         folder = Path(name)
-        asked = {"factor_sizes": list(map(int, factor_sizes)), "metrics": list(metrics)}
+        asked: dict[str, Any] = {"factor_sizes": list(map(int, factor_sizes))}
+        asked |= {"metrics": list(metrics), "observed": observed and list(observed)}
         (folder / _ASKED).write_text(json.dumps(asked | {"settings": bound_settings()}))
         np.save(folder / _CODES, codes, allow_pickle=False)
         # No GPU: the metrics compute nothing in TensorFlow, which would fill its memory.
@@ -127,7 +131,7 @@ def _answer(folder: Path) -> dict[str, Any]:
     bind_settings(asked["settings"])
     codes = np.load(folder / _CODES, allow_pickle=False)
     try:
-        data = GridRepresentations(codes, asked["factor_sizes"])
+        data = GridRepresentations(codes, asked["factor_sizes"], asked["observed"])
         result = score(data, metrics=asked["metrics"], dci_fit="library")
     except UserError as error:
         return {"error": str(error)}

@@ -17,6 +17,7 @@ import joblib
 import torch
 from torch import nn
 
+from submission.data.factors import IMAGE_SHAPE
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.finetuning.network import WIDE_SIZES
 from submission.latents.groups import train_groups
@@ -39,6 +40,9 @@ BASE, CODE = 380, 390
 # private.gin (VAE 1,815, export 1,199).
 # Bytes per pixel of an image in a batch, at the network's resolution.
 BYTES_PER_PIXEL = 740
+# Of an image that is larger than an official one: as it is read, as floats, and once more as floats
+# in the order that the network wants.
+BYTES_PER_BYTE, OFFICIAL_IMAGE = 1 + 4 + 4, math.prod(IMAGE_SHAPE)
 # Copies of the extractor's weights while they are read and folded, and while they are exported.
 EXTRACTOR_COPIES = 4
 # What oneDNN keeps beside, in MiB; differs from CPU to CPU.
@@ -96,6 +100,7 @@ def plan(
     data_bytes: int = 0,
     scoring: bool = False,
     rendered: bool = False,
+    image_bytes: int = OFFICIAL_IMAGE,
 ) -> Plan:
     """Estimates the stages' peaks under the gin configuration in force, and chooses. Raises
     UserError if the least that this run needs is more than the limit.
@@ -106,8 +111,10 @@ def plan(
         scoring: the run ends with the five metrics.
         rendered: the data set is a stand-in that this process renders first, or did in an earlier
             call: a continued run is to be planned as the first was.
+        image_bytes: of one image, its height times width times channels.
     """
-    own, extraction = _stages(num_images, (SCORING * scoring + RENDERER * rendered) * MIB)
+    beside = (SCORING * scoring + RENDERER * rendered) * MIB
+    own, extraction = _stages(num_images, beside, max(image_bytes - OFFICIAL_IMAGE, 0))
     if not scoring:
         del own["scoring"]
     features = num_images * FEATURE_SIZE * 4
@@ -144,11 +151,14 @@ _SMALLER = {
 }
 
 
-def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int], int]]:
+def _stages(
+    num_images: int, beside: int, larger: int
+) -> tuple[dict[str, int], Callable[[int], int]]:
     """Own memory of each stage, in bytes, with features on disk; of the features' by batch size.
 
     Args:
         beside: of what the process does besides training.
+        larger: bytes by which an image is larger than an official one.
     """
     with torch.device("meta"):  # sizes without the memory
         extractor = Extractor()
@@ -159,7 +169,7 @@ def _stages(num_images: int, beside: int) -> tuple[dict[str, int], Callable[[int
     after = base + weights
 
     def extraction(batch: int) -> int:
-        working = batch * extractor.resolution**2 * BYTES_PER_PIXEL
+        working = batch * (extractor.resolution**2 * BYTES_PER_PIXEL + larger * BYTES_PER_BYTE)
         return base + max(EXTRACTOR_COPIES * weights, weights + EXTRACTION_EXTRA * MIB + working)
 
     # encode_features takes 4,096 rows at once, and joins its parts.

@@ -5,17 +5,22 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from joblib.externals.loky import get_reusable_executor
+from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
 from submission.latents.codes import codes_of
 from submission.latents.models import open_model
 from submission.metrics import tensorflow_route
+from submission.metrics.arrays import score_labelled
 from submission.metrics.borrowing import load_further_settings
+from submission.metrics.code_table import settings_lines
 from submission.metrics.compute import score
 from submission.metrics.figure import draw_run
 from submission.metrics.further import further_scores
@@ -28,9 +33,11 @@ from submission.metrics.grids import (
     identity,
     torchscript_function,
 )
+from submission.metrics.labelled import labelled, numbered_factors, one_factor
 from submission.metrics.results import Context, write_scores
 from submission.metrics.settings import (
     DCI_FITS,
+    METRICS,
     TITLES,
     Result,
     ScoreOptions,
@@ -39,6 +46,7 @@ from submission.metrics.settings import (
 )
 from submission.runtime import paths
 from submission.runtime.device import pick_device
+from submission.runtime.errors import UserError
 from submission.runtime.files import kept_if_possible, sha256, write_text
 from submission.runtime.usage import Stages
 
@@ -57,8 +65,9 @@ def score_run(
     `model` is an exported one other than the run's. A metric that its codes do not suit is marked,
     with the reason. With `looked_at` the training has been suspicious of the data already. Raises
     UserError if there is no model, or no metric can be scored."""
-    metrics, sizes = options.metrics, dataset.factor_sizes
-    check_grid(sizes)  # before hours of codes, not after
+    metrics = options.metrics
+    sizes, observed = dataset.factor_sizes, dataset.observed
+    check_scorable(dataset, options)  # before hours of codes, not after
     with_tensorflow, tensorflow = options.scorer == "tensorflow", ""
     if with_tensorflow:
         tensorflow_route.refuse_if_missing()
@@ -69,17 +78,19 @@ def score_run(
         look_at(dataset, data_md5, pick_device(options.device))
     if options.stock:
         with stages.stage("scoring (stock route)"):
-            images = GridImages(dataset.array(), sizes)
+            images = GridImages(dataset.array(), sizes, observed)
             function = torchscript_function(open_model(model))
             result = score(images, function, metrics, dci_fit=options.dci)
             _add_further(images, result, options, function)
     else:
         with stages.stage("codes for scoring"):
             codes = codes_of(model, dataset, data_md5, pick_device(options.device))
+        if dataset.labels is not None:
+            return _score_sample(dataset, codes, folder, options, stages, (data_md5, model))
         with stages.stage("scoring"):
-            data = GridRepresentations(codes, sizes)
+            data = GridRepresentations(codes, sizes, observed)
             if with_tensorflow:
-                scored = tensorflow_route.score_with_tensorflow(codes, sizes, metrics)
+                scored = tensorflow_route.score_with_tensorflow(codes, sizes, metrics, observed)
                 result, tensorflow = scored
             else:
                 result = score(data, metrics=metrics, dci_fit=options.dci)
@@ -87,14 +98,76 @@ def score_run(
     for metric, reason in result["not_scored"].items():
         log.warning("%s is not scored: %s", TITLES[metric], reason)
     with stages.stage("scoring the ideal code"):
-        ideal = ideal_scores(sizes, metrics, options.dci)
+        ideal = ideal_scores(sizes, metrics, options.dci, observed)
     if options.dci == "scikit-learn":
         # Its workers would wait for more, and keep their memory, while another model is trained.
         get_reusable_executor().shutdown()
+    context = replace(_context(dataset, data_md5, model), ideal=ideal, tensorflow=tensorflow)
+    write_scores(folder, result, context)
+    draw_run(folder)
+    return result, context
+
+
+def check_scorable(dataset: Dataset, options: ScoreOptions | None = None) -> None:
+    """Raises UserError if no codes of the data set can be scored, or not in the way asked for."""
+    if not dataset.factor_sizes:
+        what = f"{dataset.path} says nothing of factors, so nothing can be scored"
+        raise UserError(
+            f"{what}: add 'factors', 'factor_sizes' or a factors.csv (docs/datasets.md)"
+        )
+    if dataset.labels is not None:
+        numbered_factors(dataset.labels, dataset.num_images, dataset.factor_names)
+        if options and (options.stock or options.scorer == "tensorflow"):
+            what = f"{dataset.name} has its factors given for each image"
+            raise UserError(
+                f"{what}, and --stock and --scorer tensorflow take whole grids: leave them out"
+            )
+        return
+    if len(dataset.observed_names) < 2:
+        raise UserError(one_factor(len(dataset.observed_names)))
+    seen = dataset.observed or range(len(dataset.factor_sizes))
+    check_grid([dataset.factor_sizes[i] for i in seen])
+
+
+def _context(dataset: Dataset, data_md5: str, model: Path) -> Context:
     domain = next((d for d in ("toy", "realistic", "complex") if d in dataset.name), "real")
     stand_in = dataset.stand_in is not None
     name = f"a rendered stand-in for {dataset.name}" if stand_in else dataset.name
-    context = Context(name, stand_in, domain, sizes, ideal, data_md5, sha256(model), tensorflow)
+    return Context(
+        name,
+        stand_in,
+        domain if dataset.official else "",
+        dataset.factor_sizes,
+        data_md5=data_md5,
+        model_sha256=sha256(model),
+        factor_names=dataset.observed_names,
+        path=str(dataset.path),
+    )
+
+
+def _score_sample(
+    dataset: Dataset,
+    codes: NDArray[np.float32],
+    folder: Path,
+    options: ScoreOptions,
+    stages: Stages,
+    made_of: tuple[str, Path],
+) -> tuple[Result, Context]:
+    """score_run for images whose factors are given one by one; all combinations of them, in any
+    order, are a grid all the same. `made_of`: the data's md5, and the model."""
+    given = labelled(codes, dataset.labels, names=dataset.factor_names)
+    with stages.stage("scoring"):
+        scores = score_labelled(given, options.metrics, options.also, options.quick)
+    with stages.stage("scoring the ideal code"):
+        ideal = score_labelled(given.ideal(), tuple(scores.headline), quick=options.quick)
+    missing = {name: why for name, why in scores.left_out.items() if name in METRICS}
+    result = scores.details | {"not_scored": missing, "further": scores.further}
+    result["left_out"] = {n: why for n, why in scores.left_out.items() if n not in METRICS}
+    context = replace(_context(dataset, *made_of), ideal=ideal.details)
+    if not scores.grid:
+        result["counts"] = "sample"
+        settings = tuple(settings_lines(scores))
+        context = replace(context, sample=len(codes), settings=settings)
     write_scores(folder, result, context)
     draw_run(folder)
     return result, context
@@ -110,12 +183,16 @@ def _add_further(
 
 
 def ideal_scores(
-    factor_sizes: tuple[int, ...], metrics: tuple[str, ...], dci_fit: str = DCI_FITS[0]
+    factor_sizes: tuple[int, ...],
+    metrics: tuple[str, ...],
+    dci_fit: str = DCI_FITS[0],
+    observed: tuple[int, ...] | None = None,
 ) -> Result:
     """The ideal code's scores, from the cache if this grid had them with these settings before."""
     settings = bound_settings()
     version = importlib.metadata.version("scikit-learn")
-    key = json.dumps([factor_sizes, sorted(metrics), settings, version, dci_fit])
+    made_of = [factor_sizes, sorted(metrics), settings, version, dci_fit]
+    key = json.dumps([*made_of, *([observed] if observed else [])])
     name = hashlib.sha256(key.encode()).hexdigest()[:24] + ".json"
     cached = paths.cache_folder() / "ideal" / name
     if cached.exists():
@@ -124,7 +201,7 @@ def ideal_scores(
             kept: Result = json.loads(cached.read_text())
             if all(-1 <= kept["headline"][name] <= 1 for name in metrics):
                 return kept
-    data = GridRepresentations(ideal_code(factor_sizes), factor_sizes)
+    data = GridRepresentations(ideal_code(factor_sizes, observed), factor_sizes, observed)
     ideal = score(data, metrics=metrics, dci_fit=dci_fit)
     with kept_if_possible("the ideal code's scores"):
         cached.parent.mkdir(parents=True, exist_ok=True)

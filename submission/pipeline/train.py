@@ -115,7 +115,8 @@ def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bo
         if options.seeds > 1:
             raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device, limit = pick_device(options.device), memory_limit(options.memory)
-    return plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring, rendered)
+    size = (dataset.mapped_bytes, scoring, rendered, dataset.image_bytes)
+    return plan(dataset.num_images, limit, device, *size)
 
 
 def train(

@@ -19,7 +19,7 @@ def score_rows(these: Sequence[Run], others: Sequence[Sequence[Run]]) -> list[di
     a pair or None, the `difference` of the means, and its 95 % `interval` or None.
     """
     ideal = (these[0].scores["ideal_code"] or {"headline": {}})["headline"]
-    paper = these[0].scores["paper"]["headline"]
+    paper = (these[0].scores["paper"] or {"headline": {}})["headline"]
     rows = []
     for metric, name in {**TITLES, "sum": "sum"}.items():
         if new := _values(these, metric):

@@ -13,7 +13,6 @@ import jinja2
 import numpy as np
 
 from submission.data.dataset import Dataset
-from submission.data.factors import FACTOR_NAMES
 from submission.latents.codes import cached_codes, codes_of, kept_codes
 from submission.latents.vae import INACTIVE_KL
 from submission.metrics.library import dci
@@ -117,7 +116,7 @@ def page(
 
     Args:
         names: of the sides. runs: their seeds. left_out: names of seeds without scores.
-        dataset: a whole grid. views: of the first side's first run, and of others' if possible.
+        dataset: what was scored. views: of the first side's first run, and of others' if possible.
     """
     these, *others = runs
     loader, strict = jinja2.FileSystemLoader(Path(__file__).parent), jinja2.StrictUndefined
@@ -135,7 +134,7 @@ def page(
         obstacles=comparison.obstacles(*runs),
         changes=[comparison.changes(these, side) for side in others],
         unknown=[one.name for side in runs for one in side if not one.config],
-        factors=FACTOR_NAMES,
+        factors=dataset.observed_names,
         inactive_kl=INACTIVE_KL,
         views=[_shown(view, number) for number, view in enumerate(views)],
         curves=figures.curves(drawn[0], drawn[1:]) if these[0].losses else None,

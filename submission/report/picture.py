@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from submission.data.factors import FACTOR_NAMES
 from submission.report.views import View
 from submission.runtime.files import replacing
 
@@ -16,11 +15,12 @@ _ROW, _HEAD, _WIDTH = 0.42, 1.15, 6.2  # inches
 _LATENTS = 8  # of a run, at most
 
 
-def draw_views(views: Sequence[View], file: Path, what: str) -> None:
+def draw_views(views: Sequence[View], file: Path, factors: Sequence[str], what: str) -> None:
     """A panel per view: a row for each active latent, its mutual information with each factor (if
     MIG was computed) and the images along it. Of many latents the 8 that know most are shown.
 
     Args:
+        factors: names of those that the metrics see.
         what: the data set, for the figure's title.
     """
     rows = max(1, *(min(len(view.strips), _LATENTS) for view in views))
@@ -28,13 +28,16 @@ def draw_views(views: Sequence[View], file: Path, what: str) -> None:
     figure = Figure(figsize=(_WIDTH * len(views), height))
     for number, view in enumerate(views):
         left = number / len(views)
-        _panel(figure, view, left, 1 / len(views), height)
+        _panel(figure, view, (left, 1 / len(views)), height, factors)
     figure.text(0.5, 0.008, what, ha="center", va="bottom", fontsize=8, color="#555555")
     with replacing(file) as written:
         figure.savefig(written, dpi=110, format="png")
 
 
-def _panel(figure: Figure, view: View, left: float, width: float, height: float) -> None:
+def _panel(
+    figure: Figure, view: View, place: tuple[float, float], height: float, factors: Sequence[str]
+) -> None:
+    left, width = place
     known, strips = view.information, view.strips
     if known is not None:
         most = known.max(axis=1)
@@ -47,19 +50,19 @@ def _panel(figure: Figure, view: View, left: float, width: float, height: float)
     top = 1 - (_HEAD - 0.25) / height
     if known is not None and shown:
         heat = figure.add_axes((left + 0.11 * width, top - tall, 0.30 * width, tall))
-        _heat(heat, np.stack([known[strip.latent] for strip in shown]))
+        _heat(heat, np.stack([known[strip.latent] for strip in shown]), factors)
         heat.set_yticks(range(len(shown)), [f"latent {strip.latent}" for strip in shown])
-    for place, strip in enumerate(shown):
-        low = top - (place + 1) * _ROW / height
+    for line, strip in enumerate(shown):
+        low = top - (line + 1) * _ROW / height
         axis = figure.add_axes((left + 0.43 * width, low, 0.55 * width, 0.94 * _ROW / height))
         axis.imshow(np.concatenate([*strip.images], axis=1), aspect="auto")
         axis.set_axis_off()
 
 
-def _heat(axis: Axes, known: np.ndarray) -> None:
+def _heat(axis: Axes, known: np.ndarray, factors: Sequence[str]) -> None:
     axis.imshow(known, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axis.xaxis.tick_top()
-    names = [name.replace("_", " ") for name in FACTOR_NAMES]
+    names = [name.replace("_", " ") for name in factors]
     axis.set_xticks(range(len(names)), names, rotation=40, ha="left", fontsize=6)
     axis.tick_params(length=0, labelsize=7)
     axis.tick_params(axis="x", labelsize=6, pad=1)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from submission.data.dataset import Dataset, find_file, open_dataset, open_file, verify
+from submission.data.dataset import Dataset, find_file, open_file, verify
 from submission.data.factors import FACTOR_NAMES
+from submission.data.own import open_any, open_own
 from submission.metrics.settings import OFFICIAL
 from submission.pipeline.train import RECORD
 from submission.runtime import paths
@@ -90,17 +91,19 @@ def _json(file: Path) -> Any:
 
 def _scores(file: Path) -> dict[str, Any]:
     scores: dict[str, Any] = _json(file)
-    for part in (scores["scores"], scores["paper"], scores["ideal_code"] or scores["paper"]):
-        if not all(isinstance(value, float) for value in part["headline"].values()):
+    for part in (scores["scores"], scores["paper"], scores["ideal_code"]):
+        if part and not all(isinstance(value, float) for value in part["headline"].values()):
             raise ValueError("a score is no number")
     if scores["scores"]["settings"].keys() != OFFICIAL.keys():
         raise ValueError("settings are missing")
-    if len(scores["data"]["factor_sizes"]) != len(FACTOR_NAMES):
+    scores["data"].setdefault("sample", False)  # not so in older ones, as the next
+    names = scores["data"].setdefault("factor_names", list(FACTOR_NAMES))
+    if not len(scores["data"]["factor_sizes"]) >= len(names) >= 2:
         raise ValueError("factor_sizes are missing")
     if not all(isinstance(v, str) for v in (scores["data"]["md5"], scores["model_sha256"])):
         raise ValueError("it does not say of which data and model")
     for matrix in (scores["scores"].get(name, []) for name in ("importance", "information")):
-        if any(len(row) != len(FACTOR_NAMES) for row in matrix) or not np.isfinite(matrix).all():
+        if any(len(row) != len(names) for row in matrix) or not np.isfinite(matrix).all():
             raise ValueError("a matrix is not of finite numbers, one for each factor")
     return scores
 
@@ -125,14 +128,25 @@ def scored_dataset(this: Run, folder: Path | None, name: str | None) -> tuple[Da
     # Where `run` leaves the stand-in that it renders.
     folder_name = f"real_axis_steps_{sizes[-1]}"
     rendered = paths.home() / "stand_in" / folder_name / "mpi3d_real" / "mpi3d_real.npz"
-    official = find_file(paths.data_folder(), name)[1]
-    if folder is None and official is None and said["stand_in"] and rendered.is_file():
+    if folder is None and said["domain"] == "":  # no set of MPI3D's
+        if not (path := Path(this.scores.get("data_path", ""))).is_file():
+            raise UserError(
+                f"the images of {said['name']} are not in {path}: name them with --data"
+            )
+        dataset = open_own(path)
+    elif folder is not None and (folder.is_file() or said["domain"] == ""):
+        dataset = open_any(folder)
+    elif folder is None and _missing(name) and said["stand_in"] and rendered.is_file():
         dataset = open_file(rendered, "mpi3d_real")
     else:
-        dataset = open_dataset(folder or paths.data_folder(), name)
+        dataset = open_any(folder, name)
     md5 = verify(dataset)
     if md5 != said["md5"]:
         data = f"{said['name']}, {' x '.join(map(str, sizes))}, MD5 {said['md5'][:8]}..."
         what = f"{dataset.path} is not what {this.folder} was scored on ({data})"
         raise UserError(f"{what}: name its folder with --data")
     return dataset, md5
+
+
+def _missing(name: str) -> bool:
+    return find_file(paths.data_folder(), name)[1] is None

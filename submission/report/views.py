@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset
-from submission.data.factors import FACTOR_NAMES
 from submission.latents.vae import carries_anything
 from submission.report.analysis import traverse
 from submission.report.runs import Run
@@ -16,8 +15,8 @@ from submission.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Strip:
-    """Images (Q, 64, 64, 3) along a latent, what changes in them, and how far from the codes that
-    were looked for the farthest is, in standard deviations."""
+    """Images (Q, height, width, 3) along a latent, what changes in them, and how far from the codes
+    that were looked for the farthest is, in standard deviations."""
 
     latent: int
     images: NDArray[np.uint8]
@@ -27,9 +26,10 @@ class Strip:
 
 @dataclass
 class View:
-    """A run's model on a whole grid: `codes` (num_images, C) in data-set order; `importance` and
-    `information` (C, 7) as scoring kept them, or None; `active` (C,); the strips, one for each
-    active latent, and the image they begin from, once `add_strips` has been called."""
+    """A run's model on a data set: `codes` (num_images, C) in data-set order; `importance` and
+    `information` (C, F) of its F observed factors as scoring kept them, or None; `active` (C,); the
+    strips, one for each active latent, and the image they begin from, once `add_strips` has been
+    called."""
 
     name: str
     run: Run
@@ -55,17 +55,26 @@ class View:
 
 def add_strips(views: Sequence[View], dataset: Dataset) -> None:
     """Finds the images along each active latent; the data file is read once for all views."""
-    sizes = dataset.factor_sizes
     # The same image in every report on a data set, so that reports can be laid side by side.
-    anchor = int(np.ravel_multi_index([size // 2 for size in sizes], sizes))
+    anchor = _middle(dataset)
     found = [traverse(view.codes, view.active, anchor) for view in views]
     wanted = np.unique(np.concatenate([[anchor], *(rows.ravel() for rows, _ in found)]))
-    images = dict(zip(wanted.tolist(), dataset.images_at(wanted), strict=True))
+    shown = dataset.images_at(wanted)
+    images = dict(zip(wanted.tolist(), np.broadcast_to(shown, (*shown.shape[:3], 3)), strict=True))
     for view, (rows, far) in zip(views, found, strict=True):
         view.anchor, view.anchor_image = anchor, images[anchor]
         for latent, row, distance in zip(np.flatnonzero(view.active), rows, far, strict=True):
             values = map(len, map(np.unique, dataset.factors(row).T))
-            counts = zip(FACTOR_NAMES, values, strict=True)
+            counts = zip(dataset.factor_names, values, strict=True)
             changing = [f"{name} ({count} values)" for name, count in counts if count > 1]
             along = np.stack([images[i] for i in row.tolist()])
             view.strips.append(Strip(int(latent), along, changing, float(distance.max())))
+
+
+def _middle(dataset: Dataset) -> int:
+    """The image whose factors are nearest to the middle of their values."""
+    middle = [size // 2 for size in dataset.factor_sizes]
+    if dataset.labels is None:
+        return int(np.ravel_multi_index(middle, dataset.factor_sizes))
+    away = np.abs(dataset.labels - middle) / dataset.factor_sizes
+    return int(away.sum(axis=1).argmin())

@@ -39,6 +39,9 @@ def refuse_options(options: EvaluationOptions, dataset: Dataset) -> None:
     parse_bytes(options.memory)
     if not 0 < options.hours < 10_000:
         raise UserError(f"--hours {options.hours:g} must be above 0 and below 10,000")
+    if not dataset.official:
+        what = f"{dataset.name} is not of MPI3D, the only data that the server has"
+        raise UserError(f"{what}: name one of its sets with --dataset, or use `run`")
     check_grid(dataset.factor_sizes)
     pick_device(options.device)
     if options.scorer == "tensorflow":

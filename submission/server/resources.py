@@ -11,6 +11,7 @@ import torch
 
 from submission.data.dataset import find_file, open_file
 from submission.data.factors import SIZES_BY_COUNT
+from submission.data.own import open_own
 from submission.features import extraction, extractor, weights
 from submission.latents.groups import train_groups
 from submission.latents.readout import read_out
@@ -78,7 +79,7 @@ def _hours(count: int, device: torch.device) -> float:
         for number in (1, 3):  # the difference leaves out what is done once
             path = folder / f"{number}.npz"
             np.savez(path, images=images[: number * batch])
-            dataset = open_file(path, "measured", any_count=True)
+            dataset = open_own(path)
             started = time.monotonic()
             features = path.with_suffix(".npy")
             extraction.extract_features(dataset, network, features, device, progress=False)

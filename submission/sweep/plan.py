@@ -79,7 +79,10 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
     """All jobs, by configuration and seed; of a readout, which has none, one. UserError where a
     configuration is wrong, or a job's folder is of another one."""
     out, weights = options.out.resolve(), check_sha256(options.weights)
-    data, weights_file = str(dataset.path.parent.resolve()), str(options.weights.resolve())
+    file, weights_file = dataset.path.resolve(), str(options.weights.resolve())
+    # A file of MPI3D may have another name than the set.
+    named = ["--data", str(file.parent), "--dataset", dataset.name]
+    data = named if dataset.official else ["--data", str(file)]
     source = "--memory" if options.memory else "a job's share by --cpus, or as --memory says"
     memory = options.memory or (None if options.address else _share(options.cpus))
     device = pick_device("auto" if options.gpus else "cpu")
@@ -97,12 +100,18 @@ def plan_jobs(options: SweepOptions, dataset: Dataset, data_md5: str) -> list[Jo
             load_training(config, bindings)
         if memory:
             limit = Limit(parse_bytes(memory), source)
-            plan(dataset.num_images, limit, device, dataset.mapped_bytes)
+            plan(
+                dataset.num_images,
+                limit,
+                device,
+                dataset.mapped_bytes,
+                image_bytes=dataset.image_bytes,
+            )
         made_of = f"{data_md5}\n{weights}\n{gin.config_str()}"
         made_of += f"\n{check_sha256(heads)}" if heads else ""
         training = hashlib.sha256(made_of.encode()).hexdigest()
         folder = out / f"{config.stem}-seed{seed}"
-        common = ["--name", folder.name, "--data", data, "--dataset", dataset.name]
+        common = ["--name", folder.name, *data]
         common += ["--device", "cuda" if options.gpus else "cpu"]
         train = ["train", *common, "--config", str(config), "--weights", weights_file]
         train += ["--memory", memory] if memory else []
@@ -134,7 +143,8 @@ def extract(config: Path, options: SweepOptions, dataset: Dataset, data_md5: str
     """The features that the configuration's jobs share: two jobs must not extract them at once."""
     load_training(config, options.bindings)
     device, limit = pick_device("auto" if options.gpus else "cpu"), memory_limit(options.memory)
-    planned = plan(dataset.num_images, limit, device, dataset.mapped_bytes, scoring=True)
+    size = (dataset.mapped_bytes, True, False, dataset.image_bytes)
+    planned = plan(dataset.num_images, limit, device, *size)
     extractor = load_extractor(options.weights)
     key = extraction.cache_key(data_md5, check_sha256(options.weights), extractor)
     cached = extraction.cached_features(key)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from submission.data.dataset import Dataset, verify
-from submission.metrics.grids import check_grid
+from submission.pipeline.score import check_scorable
 from submission.runtime import paths, signals
 from submission.runtime.files import locked
 from submission.sweep.cluster import import_ray, on_ray, sentence
@@ -27,7 +27,7 @@ def run_sweep(options: SweepOptions, dataset: Dataset) -> dict[str, str]:
     """
     ray = import_ray()
     options = checked(options)
-    check_grid(dataset.factor_sizes)
+    check_scorable(dataset)
     paths.make_folder(options.out, "name another --out")
     with locked(options.out / ".lock", "wait for it, or give this sweep another --out"):
         with signals.stoppable():

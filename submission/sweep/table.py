@@ -37,6 +37,8 @@ def write_report(
     write_csv(out / "sweep.csv", rows)
     lowered = "QUICK, not the official counts; comparable with no other numbers"
     settings = lowered if quick else "official (the server's)"
+    if dataset.labels is not None:
+        settings += "; lowered where the images are too few, as each run's scores.txt says"
     text = [f"Measured on: {dataset.description}.", f"Metric settings: {settings}."]
     text.append("Mean +- standard deviation over the seeds that are scored (n-1 in its divisor).")
     text += [f"{name} failed: {reason}" for name, reason in failed.items()]

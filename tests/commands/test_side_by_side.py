@@ -126,7 +126,7 @@ def test_a_name_is_the_firsts_and_bindings_are_one_configurations(
     run.add_arguments(parser)
 
     def folders(*command: str) -> list[str]:
-        asked = run._asked_for(parser.parse_args(command), run.Stages())
+        asked = run._asked_for(parser.parse_args(command), run.Stages(), True)
         return [one.folder.name for one in asked]
 
     assert folders() == list(FOLDERS)
@@ -142,7 +142,7 @@ def test_the_heads_are_a_column_and_have_no_seed() -> None:
 
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    asked = run._asked_for(parser.parse_args(["--seeds", "3"]), run.Stages())
+    asked = run._asked_for(parser.parse_args(["--seeds", "3"]), run.Stages(), True)
     configs = {one.options.config.name: one.options.seeds for one in asked}
     assert configs == {"dry_run.gin": 3, "readout.gin": 1, "dry_run_refined.gin": 3}
 
