@@ -26,13 +26,18 @@ def open_any(data: Path | None, name: str | None = None) -> Dataset:
 
     Raises UserError for no such set, one of a wrong form, and a name beside a set of one's own.
     """
-    own = data is not None and (not data.is_dir() or (name is None and image_files(data)))
-    if data is None or not own:
+    if data is None or not _is_own(data, name):
         return open_dataset(data or paths.data_folder(), name or paths.dataset_name())
     if name is not None:
         what = f"--data {data} is a set of its own, and --dataset {name} one of a folder's"
         raise UserError(f"{what}: leave one of them out")
     return open_own(data)
+
+
+def _is_own(data: Path, name: str | None) -> bool:
+    if data.is_dir():
+        return name is None and bool(image_files(data))
+    return data.exists() or (name is None and data.suffix in (".npz", ".npy"))
 
 
 def open_own(path: Path) -> Dataset:

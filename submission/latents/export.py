@@ -127,7 +127,9 @@ def load(path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
 
 @contextmanager
 def _torchscript() -> Iterator[None]:
-    """Silences torch's advice to use another format: the challenge's scorer loads TorchScript."""
+    """Silences torch's advice to use another format: the challenge's scorer loads TorchScript; and
+    that what is traced is of one shape: Representation refuses others."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         yield

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from factor_grids import NO_DCI, SMALL
 
+from submission.data.factors import FACTOR_NAMES
 from submission.metrics.compute import score
 from submission.metrics.grids import GridRepresentations, ideal_code
 from submission.metrics.results import Context, format_table, write_scores
@@ -124,6 +125,8 @@ def test_written_scores_read_back(tmp_path: Path) -> None:
         "domain": "toy",
         "factor_sizes": list(SMALL),
         "num_images": 432,
+        "factor_names": list(FACTOR_NAMES),
+        "sample": False,
         "md5": "d1",
     }
     assert document["model_sha256"] == "5a"
