@@ -126,7 +126,7 @@ def shapes3d_h5(file: Path) -> Source:
             here = isinstance(archive.get("images", getlink=True), h5py.HardLink)
             images = archive["images"] if here else None
             if not isinstance(images, h5py.Dataset) or images.external or images.is_virtual:
-                raise UserError(f"{file} holds no array 'images': {remedy('shapes3d')}")
+                raise UserError(f"{file} holds no array 'images' of its own: {remedy('shapes3d')}")
             _must_be(
                 file, "images", (images.dtype, images.shape), (count, SIDE, SIDE, 3), "shapes3d"
             )

@@ -91,8 +91,8 @@ def _header(file: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     of the kind, the number of dimensions, and at least three of these, each an int32."""
     with open(file, "rb") as opened:
         words: list[int] = np.frombuffer(opened.read(24), "<i4").tolist()
-    kind, ndim, *sizes = words
-    return _KINDS[kind], tuple(sizes[:ndim]), 8 + 4 * max(3, ndim)
+    kind, ndim, a, b, c, d = words
+    return _KINDS[kind], (a, b, c, d)[:ndim], 8 + 4 * max(3, ndim)
 
 
 def _resized(file: BinaryIO, row: int) -> NDArray[np.uint8]:
