@@ -16,6 +16,7 @@ from submission.runtime.errors import UserError, first_line
 
 COMMANDS = {
     "run": "what run.sh calls: the server's job there, a dry run elsewhere",
+    "data": "where each data set is to be had, and whether what lies there is whole",
     "render": "render a stand-in for MPI3D in the official format",
     "finetune": "train the extractor on simulated images (section 2.1)",
     "probe": "what the extractor reads in labelled images",
