@@ -40,7 +40,7 @@ class State:
 
 _FULL = "1,036,800 images (6 x 6 x 2 x 3 x 3 x 40 x 40), 64x64 colour"
 _COMPLEX = "460,800 images (4 x 4 x 2 x 3 x 3 x 40 x 40), 64x64 colour"
-# Other packages' loaders compare the same. The kit's files that have one are read as downloaded.
+# As other packages compare them (disent, latte); both files are read as they are downloaded.
 _MD5 = {
     "dsprites_full": "7da33b31b13a06f4b04a70402ce90c2e",
     "shapes3d": "099a2078d58cec4daad0702c55d06868",
