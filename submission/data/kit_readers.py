@@ -140,7 +140,9 @@ def shapes3d_h5(file: Path) -> Source:
             rows = min(max((images.chunks or (0,))[0], BATCH), _H5_ROWS)
             for begin in range(0, count, rows):
                 block = images[begin : begin + rows]
-                yield from (block[i : i + BATCH] for i in range(0, len(block), BATCH))
+                for i in range(0, len(block), BATCH):
+                    yield block[i : i + BATCH].copy()  # a view would keep the block
+                del block  # before the next is read
 
     return kit_source("shapes3d", 3, batches)
 
