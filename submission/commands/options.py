@@ -69,6 +69,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     what = "begin no further seed that would end after so many hours from the start"
     left = "the same command goes on with the seeds that are left"
     parser.add_argument("--hours", type=float, help=f"{what}; {left}")
+    what = "learn from so many images, drawn at random; the exported model takes any, and scoring "
+    what += "calls it on those that the metrics draw (score --drawn)"
+    parser.add_argument("--images", type=int, metavar="N", help=what)
     what = "as 8g, 2GiB, 1500m: what the run may take; default: what the system says"
     parser.add_argument("--memory", help=what)
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from submission.commands import train as server_job
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
         load_training(config, args.bindings)
     named = _named(args)
     scorable = named is None or len(named.factor_sizes) > 1
+    if args.images is not None and (named is None or named.labels is None):
+        scoring = replace(scoring, drawn=True)
     if named and scorable:
         check_scorable(named, scoring)
     runs = _asked_for(args, whole, named is None or named.official)
@@ -88,8 +90,11 @@ def run(args: argparse.Namespace) -> None:
         context = scores[0][1]
         table = format_table(results, context)
         print(f"\n{table}", flush=True)
-        report = _report(runs, dataset, context.data_md5, whole)
-        print(f"the report, for a browser: {report}\n")
+        if args.images is None:
+            report = _report(runs, dataset, context.data_md5, whole)
+            print(f"the report, for a browser: {report}\n")
+        else:
+            print("no report: it shows codes of all images (`report` computes them)\n")
         print(times := _times(runs, whole))
         if len(runs) > 1:
             write_text(runs[0].folder / COMPARISON[0], f"{table}\n{times}\n")

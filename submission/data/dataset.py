@@ -147,7 +147,10 @@ def find_file(folder: Path, name: str) -> tuple[str, Path | None]:
     it; `name` is one of FILE_NAMES or a name it downloads as; raises UserError for another."""
     known = next((k for k, names in FILE_NAMES.items() if name in names), None)
     if known is None:
-        raise UserError(f"unknown data set {name!r}: the names are {', '.join(FILE_NAMES)}")
+        others = "or cars3d, dsprites_full, shapes3d, smallnorb, which are not MPI3D"
+        raise UserError(
+            f"unknown data set {name!r}: the names are {', '.join(FILE_NAMES)}; {others}"
+        )
     stems = FILE_NAMES[known]
     candidates = [folder / below / f"{stem}.npz" for below in (*stems, "") for stem in stems]
     return known, next((path for path in candidates if path.is_file()), None)

@@ -12,6 +12,7 @@ from submission.data.archive import Headers, read_headers
 from submission.data.dataset import FILE_NAMES, Dataset, open_dataset, open_file, stand_in_note
 from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE
 from submission.data.folder import converted_folder, image_files
+from submission.data.kit import KIT_NAMES, open_kit
 from submission.runtime import paths
 from submission.runtime.errors import UserError
 
@@ -22,12 +23,13 @@ def open_any(data: Path | None, name: str | None = None) -> Dataset:
     Args:
         data: a file, or a folder with PNG or JPEG files in it: a set of one's own. Any other
             folder holds sets by name; None for DISENTANGLEMENT_LIB_DATA.
-        name: of one of these; None for AICROWD_DATASET_NAME.
+        name: of one of these, MPI3D's or the kit's; None for AICROWD_DATASET_NAME.
 
     Raises UserError for no such set, one of a wrong form, and a name beside a set of one's own.
     """
     if data is None or not _is_own(data, name):
-        return open_dataset(data or paths.data_folder(), name or paths.dataset_name())
+        folder, name = data or paths.data_folder(), name or paths.dataset_name()
+        return open_own(open_kit(folder, name)) if name in KIT_NAMES else open_dataset(folder, name)
     if name is not None:
         what = f"--data {data} is a set of its own, and --dataset {name} one of a folder's"
         raise UserError(f"{what}: leave one of them out")

@@ -17,7 +17,7 @@ import gin
 import numpy as np
 import torch
 
-from submission.data.dataset import Dataset
+from submission.data.subset import Images
 from submission.features.bfloat16 import InBfloat16
 from submission.features.extractor import FEATURE_SIZE, Extractor, channels_last
 from submission.runtime import paths, signals
@@ -47,7 +47,7 @@ def cached_features(key: str) -> Path:
 
 @configurable
 def extract_features(
-    dataset: Dataset,
+    dataset: Images,
     extractor: Extractor,
     path: Path,
     device: torch.device,

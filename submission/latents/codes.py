@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from submission.data.dataset import Dataset
+from submission.data.subset import Images, Subset
 from submission.features.extraction import to_float
 from submission.latents.models import open_model
 from submission.runtime import paths
@@ -19,6 +21,7 @@ from submission.runtime.files import kept_if_possible, replacing, sha256
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
+NOT_COMPUTED = 1e30
 BATCH_SIZE = 64  # the larger of the two that the challenge's scorer uses
 
 
@@ -31,8 +34,25 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
     if (kept := kept_codes(cached, dataset.num_images)) is not None:
         log.info("codes from the cache: %s", cached)
         return kept
+    codes = _computed(model, dataset, device)
+    keep_codes(codes, cached)
+    return codes
+
+
+def codes_of_rows(
+    model: Path, dataset: Dataset, rows: NDArray[np.int64], device: torch.device
+) -> np.ndarray:
+    """Codes (num_images, C) of which these rows, ascending, are computed, and no image besides is
+    read. The others are a number that no metric could take for a code. Not kept in the cache."""
+    some = _computed(model, Subset(dataset, rows), device)
+    codes = np.full((dataset.num_images, some.shape[1]), NOT_COMPUTED, np.float32)
+    codes[rows] = some
+    return codes
+
+
+def _computed(model: Path, dataset: Images, device: torch.device) -> np.ndarray:
     module = open_model(model, device)
-    parts = []
+    parts: list[np.ndarray] = []
     with progress_bar(total=dataset.num_images, desc="codes", unit=" images") as bar:
         for images in dataset.batches(BATCH_SIZE):
             parts.append(call_model(module, to_float(images, device), str(model)))
@@ -41,9 +61,7 @@ def codes_of(model: Path, dataset: Dataset, data_md5: str, device: torch.device)
                 what = f"{model} answers with {first} and then with {last} latents"
                 raise UserError(f"{what}: export it again")
             bar.update(len(images))
-    codes = np.concatenate(parts)
-    keep_codes(codes, cached)
-    return codes
+    return np.concatenate(parts)
 
 
 class BadAnswer(UserError):

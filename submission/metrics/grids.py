@@ -20,7 +20,7 @@ def check_grid(factor_sizes: Sequence[int]) -> None:
         raise UserError(f"{what} metrics cannot score; use at least two steps on every axis.")
 
 
-class _Grid(ground_truth_data.GroundTruthData):
+class Grid(ground_truth_data.GroundTruthData):
     """Every combination of the factors, the last one fastest. The metrics see the `observed`
     factors (None: all); the library draws the others for each image at random."""
 
@@ -63,7 +63,7 @@ class _Grid(ground_truth_data.GroundTruthData):
         return np.asarray(np.ravel_multi_index(tuple(drawn.T), tuple(self.factor_sizes)))
 
 
-class GridRepresentations(_Grid):
+class GridRepresentations(Grid):
     """A GroundTruthData whose observations are the representations themselves.
 
     Args:
@@ -113,7 +113,7 @@ class ImageRows(Protocol):
     def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
 
 
-class GridImages(_Grid):
+class GridImages(Grid):
     """A GroundTruthData over images: the stock route, through the representation function.
 
     `images` are (num_images, height, width, 3) uint8 in data-set order, each factor of at least 2

@@ -78,7 +78,7 @@ class ScoreOptions:
     """What a scoring is asked for: some of METRICS, and `also` of FURTHER; `quick`: lowered sample
     counts, comparable with nothing else; `stock`: the scorer's own route, the images through the
     model for every metric; `dci`: one of DCI_FITS; `scorer`: one of SCORERS, by whom the codes are
-    scored."""
+    scored; `drawn`: codes are computed of the images that the metrics draw, and of no others."""
 
     metrics: tuple[str, ...] = METRICS
     also: tuple[str, ...] = ()
@@ -87,6 +87,7 @@ class ScoreOptions:
     stock: bool = False
     dci: str = DCI_FITS[0]
     scorer: str = SCORERS[0]
+    drawn: bool = False
 
 
 def load_settings(quick: bool = False) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def plan(
     scoring: bool = False,
     rendered: bool = False,
     image_bytes: int = OFFICIAL_IMAGE,
+    scored: int = 0,
 ) -> Plan:
     """Estimates the stages' peaks under the gin configuration in force, and chooses. Raises
     UserError if the least that this run needs is more than the limit.
@@ -111,10 +112,12 @@ def plan(
         scoring: the run ends with the five metrics.
         rendered: the data set is a stand-in that this process renders first, or did in an earlier
             call: a continued run is to be planned as the first was.
+        scored: images in the data set, if fewer are learnt from.
         image_bytes: of one image, its height times width times channels.
     """
     beside = (SCORING * scoring + RENDERER * rendered) * MIB
-    own, extraction = _stages(num_images, beside, max(image_bytes - OFFICIAL_IMAGE, 0))
+    larger = max(image_bytes - OFFICIAL_IMAGE, 0)
+    own, extraction = _stages(num_images, max(scored, num_images), beside, larger)
     if not scoring:
         del own["scoring"]
     features = num_images * FEATURE_SIZE * 4
@@ -152,12 +155,12 @@ _SMALLER = {
 
 
 def _stages(
-    num_images: int, beside: int, larger: int
+    num_images: int, scored: int, beside: int, larger: int
 ) -> tuple[dict[str, int], Callable[[int], int]]:
     """Own memory of each stage, in bytes, with features on disk; of the features' by batch size.
 
     Args:
-        beside: of what the process does besides training.
+        scored: how many images are scored. beside: of what the process does besides training.
         larger: bytes by which an image is larger than an official one.
     """
     with torch.device("meta"):  # sizes without the memory
@@ -181,7 +184,7 @@ def _stages(
         learning_stage(): after + learned.working + learned.left,
         "export": base + export + learned.left,
         "codes": after + encoding + learned.left + TRAINING_EXTRA * MIB,
-        "scoring": after + 4 * codes + num_images * SCORING_PER_IMAGE + workers,
+        "scoring": after + scored * (4 * learned.latents * 4 + SCORING_PER_IMAGE) + workers,
     }
     return own, extraction
 

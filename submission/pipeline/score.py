@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from submission.data.dataset import Dataset, verify
 from submission.finetuning.suspicion import look_at
-from submission.latents.codes import codes_of
+from submission.latents.codes import cached_codes, codes_of, codes_of_rows, kept_codes
 from submission.latents.models import open_model
 from submission.metrics import tensorflow_route
 from submission.metrics.arrays import score_labelled
 from submission.metrics.borrowing import load_further_settings
 from submission.metrics.code_table import settings_lines
 from submission.metrics.compute import score
+from submission.metrics.drawn import drawn_rows
 from submission.metrics.figure import draw_run
 from submission.metrics.further import further_scores
 from submission.metrics.grids import (
@@ -84,7 +85,7 @@ def score_run(
             _add_further(images, result, options, function)
     else:
         with stages.stage("codes for scoring"):
-            codes = codes_of(model, dataset, data_md5, pick_device(options.device))
+            codes = _codes(dataset, model, data_md5, options)
         if dataset.labels is not None:
             return _score_sample(dataset, codes, folder, options, stages, (data_md5, model))
         with stages.stage("scoring"):
@@ -108,6 +109,21 @@ def score_run(
     return result, context
 
 
+def _codes(
+    dataset: Dataset, model: Path, data_md5: str, options: ScoreOptions
+) -> NDArray[np.float32]:
+    """Of all images, or of those that the metrics draw."""
+    device = pick_device(options.device)
+    kept = kept_codes(cached_codes(model, data_md5), dataset.num_images)
+    if not options.drawn or kept is not None:
+        return codes_of(model, dataset, data_md5, device)
+    drawn = drawn_rows(dataset.factor_sizes, options.metrics, dataset.observed)
+    said = ", ".join(f"{TITLES[metric]} {len(rows):,}" for metric, rows in drawn.items())
+    rows = np.unique(np.concatenate([*drawn.values()]))
+    log.info("codes of %s of %s images: %s", f"{len(rows):,}", f"{dataset.num_images:,}", said)
+    return codes_of_rows(model, dataset, rows, device)
+
+
 def check_scorable(dataset: Dataset, options: ScoreOptions | None = None) -> None:
     """Raises UserError if no codes of the data set can be scored, or not in the way asked for."""
     if not dataset.factor_sizes:
@@ -115,6 +131,9 @@ def check_scorable(dataset: Dataset, options: ScoreOptions | None = None) -> Non
         raise UserError(
             f"{what}: add 'factors', 'factor_sizes' or a factors.csv (docs/datasets.md)"
         )
+    if options and options.drawn and (options.stock or options.also or dataset.labels is not None):
+        what = "--drawn knows what the five metrics draw of a whole grid"
+        raise UserError(f"{what}: leave it out with --also and --stock, and for any other set")
     if dataset.labels is not None:
         numbered_factors(dataset.labels, dataset.num_images, dataset.factor_names)
         if options and (options.stock or options.scorer == "tensorflow"):

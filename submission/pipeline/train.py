@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from submission.data.dataset import Dataset, verify
+from submission.data.subset import SEED, Subset, random_subset
 from submission.features import extraction
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256, load_extractor
 from submission.finetuning.network import AXES
@@ -93,6 +94,8 @@ class TrainOptions:
         seeds: so many are trained, and the first by UDR is exported.
         hours: no further seed is begun that would end later than so many hours after the start.
         memory: what the run may take, as "8g"; None for what the system says.
+        images: learn from so many, drawn at random (data/subset.py); None for all. The exported
+            model takes any.
         for_grading: nobody asks for more than the exported model: codes and features are not kept.
     """
 
@@ -103,6 +106,7 @@ class TrainOptions:
     seeds: int = 1
     hours: float | None = None
     memory: str | None = None
+    images: int | None = None
     for_grading: bool = False
 
 
@@ -116,7 +120,8 @@ def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bo
             raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device, limit = pick_device(options.device), memory_limit(options.memory)
     size = (dataset.mapped_bytes, scoring, rendered, dataset.image_bytes)
-    return plan(dataset.num_images, limit, device, *size)
+    learnt_from = random_subset(dataset, options.images) if options.images else dataset
+    return plan(learnt_from.num_images, limit, device, *size, scored=dataset.num_images)
 
 
 def train(
@@ -155,6 +160,16 @@ def train(
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
     key = extraction.cache_key(md5, weights, extractor)
+    learnt_from: Dataset | Subset = dataset
+    if options.images is not None:
+        learnt_from = random_subset(dataset, options.images)
+        key += f"-{options.images}-images-seed-{SEED}"
+        log.info(
+            "learning from %s of %s images, drawn at random by seed %d",
+            f"{options.images:,}",
+            f"{dataset.num_images:,}",
+            SEED,
+        )
     fingerprint = _fingerprint(key, seeds, heads)
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
@@ -167,7 +182,7 @@ def train(
     began = _features_before(folder, fingerprint, plain)
     settings = (device, planned.batch_size, in_bfloat16(device, options.for_grading))
     with stages.stage("features"):
-        cached = extraction.extract_features(dataset, extractor, plain, *settings, began=began)
+        cached = extraction.extract_features(learnt_from, extractor, plain, *settings, began=began)
     on_progress(_FEATURES_DONE)
     if not record:
         # From here on curves in the folder are not those of a model that it may have already.
@@ -188,7 +203,8 @@ def train(
         export(extractor, means, images, model)
     _replace_description(folder, seeds, seed)
     # The exported file's codes do not follow from features of bfloat16, or of a GPU.
-    if not options.for_grading and device.type == "cpu" and cached == plain:
+    whole = options.images is None and cached == plain
+    if not options.for_grading and device.type == "cpu" and whole:
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))

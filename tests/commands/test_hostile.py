@@ -356,8 +356,8 @@ ROWS = [
     ),
     Row("factors", "one value, to be scored", SCORE, ("fewer than two values",), GOOD_DATA),
 
-    Row("environment", "unknown data set", TRAIN[:1], ("shapes3d", "mpi3d_real_complex"), GOOD_DATA,
-        {"AICROWD_DATASET_NAME": "shapes3d"}),
+    Row("environment", "unknown data set", TRAIN[:1], ("celeba", "mpi3d_real_complex"), GOOD_DATA,
+        {"AICROWD_DATASET_NAME": "celeba"}),
     Row("environment", "data set with ..", TRAIN[:1], ("'../mpi3d_toy'", "the names are"),
         GOOD_DATA, {"AICROWD_DATASET_NAME": "../mpi3d_toy"}),
     Row("environment", "data set with a slash", [*TRAIN, "--dataset", "/etc"], ("'/etc'",)),

@@ -96,6 +96,27 @@ def test_without_factors_the_model_is_trained_and_nothing_is_scored(tmp_path: Pa
     assert "says nothing of factors, so nothing can be scored" in done.stderr
 
 
+@pytest.mark.slow
+def test_learning_from_some_images_scores_as_the_whole_route_does(tmp_path: Path) -> None:
+    """`run --images` computes the codes that are drawn; scoring its model with all codes gives the
+    same numbers. 48 images and a count of 20: not all are drawn by MIG and IRS."""
+    np.savez(tmp_path / "x.npz", images=discs(), factor_sizes=np.array(SIZES))
+    own = ("--data", str(tmp_path / "x.npz"), "--metrics", "irs,mig", "--quick")
+    done = call(tmp_path, "run", *own, "--images", "30", "--name", "some", *SHORT[1:])
+    assert done.returncode == 0, done.stderr
+    assert "learning from 30 of 48 images, drawn at random by seed 0" in done.stderr
+    some, table = tmp_path / "runs" / "some", ("scores", "headline")
+    first = json.loads((some / "scores.json").read_text())[table[0]][table[1]]
+    assert not [*(tmp_path / "cache" / "codes").glob("*")], "codes of a part are not kept"
+    features = [*(tmp_path / "cache" / "features").glob("*.npy")]
+    assert [np.load(file).shape for file in features] == [(30, 512)]
+    done = call(tmp_path, "score", *own, "--name", "some")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads((some / "scores.json").read_text())[table[0]][table[1]]
+    assert first == pytest.approx(whole, abs=2e-3)
+    assert len(np.load(next((tmp_path / "cache" / "codes").glob("*.npy")))) == 48
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [

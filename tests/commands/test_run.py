@@ -591,7 +591,7 @@ def test_a_silent_grader_hangs_nothing(world: Path, tmp_path: Path, peer: str) -
 
 
 MISTAKES = {
-    "unknown data set": (["train", "--dataset", "shapes3d"], {}, "unknown data set 'shapes3d'"),
+    "unknown data set": (["train", "--dataset", "celeba"], {}, "unknown data set 'celeba'"),
     "data set not there": (["train", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
     "dry run of a missing set": (["run", "--dataset", "mpi3d_toy"], {}, "mpi3d_toy.npz"),
     "dry run of a mistyped folder": (
