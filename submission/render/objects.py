@@ -41,9 +41,11 @@ def _name(
     """One of the ten solids, its radius and height in another proportion at the same volume."""
     solid, stretch = draws.below(len(rig.SOLIDS)), np.exp(0.12 * draws.normal())
     sizes = np.zeros((len(rig.SOLIDS), 3))  # radius, half height, shift along the arm
+    forms = np.zeros((len(rig.SOLIDS), p["form"].shape[1]))
     for look in ("complex", "real"):
-        for code, radius, half_height, _, shift in rig_of(look).shapes:
+        for code, radius, half_height, _, shift, *form in rig_of(look).shapes:
             sizes[code] = radius, half_height, shift
+            forms[code, : len(form)] = form
     round_ones = np.isin(solid, (rig.SPHERE, rig.TENNIS_BALL, rig.CROISSANT))
     stretch = np.where(round_ones, 1.0, stretch)
     radius, half_height, shift = sizes[solid].T * small
@@ -56,6 +58,7 @@ def _name(
         p[name] = np.where(which, value, p[name])
     cups = which & np.isin(solid, rig.COMPLEX_SOLIDS)
     p["arm_length"] = np.where(cups, shift, p["arm_length"])
+    p["form"] = np.where(which[:, None], forms[solid], p["form"])
     labels[:, 1] = np.where(which, solid, labels[:, 1])
 
 
@@ -86,7 +89,7 @@ def _free(
     radius = extent / _mean_extent(family, form, aspect)
     for name, value in (("shape", family), ("radius", radius), ("half_height", radius * aspect)):
         p[name] = np.where(which, value, p[name])
-    p["form"][which] = form[which]
+    p["form"][which, : form.shape[1]] = form[which]
     labels[:, 1] = np.where(which, -1, labels[:, 1])
 
 

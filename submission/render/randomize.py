@@ -93,6 +93,10 @@ def random_parameters(
     labels[complex_ones, 0] = np.array(rig.COMPLEX_COLOURS)[own[complex_ones, 0]]
     labels[complex_ones, 1] = np.array(rig.COMPLEX_SOLIDS)[own[complex_ones, 1]]
     replace_objects(columns, labels, look.free_objects, more)
+    # Proportions of the complex objects are known from a few frames only.
+    named = np.isin(columns["shape"], rig.COMPLEX_SOLIDS)[:, None]
+    vague = np.exp(0.1 * strength * more.normal(*columns["form"].shape[1:]))
+    columns["form"] *= np.where(named, vague, 1.0)
     variation = _Variation(columns, labels, domain == 0, draws, strength)
     # Each place of a draw decides its numbers: the order must stay, here and in what they call.
     for vary in ("camera", "platform", "arm", "object", "light", "response"):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from submission.render import camera, solids, vectors
+from submission.render import camera, object_solids, solids, vectors
 from submission.render.platform import cast_platforms
 from submission.render.rig import BACKGROUND_COLUMNS, COLUMNS, PARAMETERS
 from submission.render.vectors import FAR, SIZE, UP, ZERO, along, cross, dot, unit, vec3
@@ -117,7 +117,7 @@ def _draw(solid, p, view, sun, depth, paint, box):
             elif back:  # the inside of a cup lights itself
                 factor = 0.5 * (factor + p.ambient + p.diffuse)
             elif kind == solids.SEAMED_BALL:
-                back = solids.on_seam(normal)
+                back = solids.on_seam(normal, p.form[0], p.form[1])
             elif solid.stripes[0] > 0.0:
                 back = solids.on_stripe(solid.stripes, along(o, d, t), normal)
             depth[row, column] = t
@@ -201,7 +201,7 @@ def _render_image(p, layer, key, parts, depth, paint, sharp, scratch, blurred, i
     for solid in parts:
         solid.kind = -1.0
     solids.add_arm(parts, p, u, w, arm, shoulder, centre)
-    solids.add_object(parts, p, centre, (x_axis, y_axis, arm))
+    object_solids.add_object(parts, p, centre, (x_axis, y_axis, arm))
 
     camera.copy_image(layer[0], sharp)
     camera.copy_image(layer[1], blurred)

@@ -86,7 +86,7 @@ PARAMETERS = np.dtype(
         ("object_roll", "f4"),
         ("object_rgb", "f4", 3),
         ("inside_rgb", "f4", 3),  # a cup's inside, a tennis ball's seam
-        ("form", "f4", 3),  # of a free object, by its family: see solids.add_object
+        ("form", "f4", 5),  # of a complex or free object: see object_solids.py
         # stripes of inside_rgb: 0 none, 1 along the arm, 2 across, 3 a seam; their wave number
         ("stripes", "f4", 2),
         # light; `light` is the direction towards it, not normalised

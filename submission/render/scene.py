@@ -78,6 +78,8 @@ def parameters(domain: str, factors: npt.NDArray[np.int64], rig: Rig | None = No
     columns["shape"], columns["object_roll"] = shapes[:, 0], np.radians(shapes[:, 3])
     columns["radius"], columns["half_height"] = shapes[:, 1] * scale, shapes[:, 2] * scale
     columns["arm_length"] += shapes[:, 4] * scale
+    forms = shapes[:, 5:]
+    columns["form"][:, : forms.shape[1]] = forms
     columns["object_rgb"] = np.asarray(rig.colours)[colour]
     # The factor's colour lies at the far side; clockwise from it come the others as fixed on
     # the turning platform.

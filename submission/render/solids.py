@@ -1,7 +1,7 @@
 """The solids that arm and objects are made of, and where a ray hits them.
 
 Solids are stated in their own frame: z is the axis, extents are half sizes. An array of SOLID is
-filled by add_arm and add_object; raycast.py draws it.
+filled by add_arm and object_solids.add_object; raycast.py draws it.
 """
 
 import math
@@ -9,11 +9,10 @@ import math
 import numpy as np
 from numba import njit
 
-from submission.render import rig
 from submission.render.vectors import FAR, UP, ZERO, along, cross, dot, unit, vec3
 
-_BOX, PLATE, _SIDES, _REVOLUTION, _CUP, _BALL, SEAMED_BALL, _CAPSULE = range(8)
-_SUPERQUADRIC, _TORUS = 8, 9
+BOX, PLATE, SIDES, REVOLUTION, CUP, BALL, SEAMED_BALL, CAPSULE = range(8)
+SUPERQUADRIC, TORUS = 8, 9
 SOLID = np.dtype(
     [
         *(("kind", "f8"), ("centre", "f8", 3), ("axes", "f8", (3, 3)), ("extents", "f8", 3)),
@@ -25,6 +24,7 @@ SOLID = np.dtype(
     ]
 )
 MOST_SOLIDS = 12
+_LIP = 0.85  # where the rim of a cup begins, as a share of its radius squared
 # Each `_hit` function returns the distance along o + t d, d not normalised, to the nearest hit in
 # front (FAR for none), the outward normal there, and whether the surface is seen from inside.
 _MISS = (FAR, (0.0, 0.0, 1.0), False)
@@ -85,7 +85,7 @@ def _hit_sides(o, d, sides, apothem, half_height, taper):
 
 
 @njit(error_model="numpy")
-def _apothem(sides):
+def apothem_of(sides):
     """Of a polygon about which the unit circle goes; a square's half side is 1."""
     if sides == 4:
         return 1.0
@@ -117,8 +117,9 @@ def _hit_revolution(o, d, profile, half_height, closed):
             z = end * half_height
             t = (z - o[2]) / d[2]
             x, y = o[0] + t * d[0], o[1] + t * d[1]
-            inside = x * x + y * y <= a0 + a1 * z + a2 * z * z
-            if inside and (end < 0.0 or closed) and 1e-4 < t < best:
+            away, edge = x * x + y * y, a0 + a1 * z + a2 * z * z
+            lip = away > _LIP * edge
+            if away <= edge and (end < 0.0 or closed or lip) and 1e-4 < t < best:
                 best, normal = t, (0.0, 0.0, end)
     if best == FAR:
         return _MISS
@@ -214,7 +215,7 @@ def _hit_implicit(o, d, inside, extents, extra):
 
 
 @njit(error_model="numpy")
-def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss):
+def add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss):
     """Fill the next free record of `solids` (its kind is negative)."""
     n = 0
     while solids[n].kind >= 0.0:
@@ -233,24 +234,24 @@ def _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, gloss
 
 
 @njit(error_model="numpy")
-def _add_rod(solids, start, end, radius, across, colour, gloss):
+def add_rod(solids, start, end, radius, across, colour, gloss):
     """A capsule between two points; `across` is any unit vector square to its axis."""
     span = along(end, start, -1.0)
     axis, centre = unit(span), along(start, span, 0.5)
     axes = (across, cross(axis, across), axis)
     extents = (radius, radius, 0.5 * math.sqrt(dot(span, span)) + radius)
-    _add_solid(solids, _CAPSULE, centre, axes, extents, ZERO, colour, colour, gloss)
+    add_solid(solids, CAPSULE, centre, axes, extents, ZERO, colour, colour, gloss)
 
 
 @njit(error_model="numpy")
-def _add_arc(solids, middle, across, outwards, radius, half_angle, thickness, colour):
+def add_arc(solids, middle, across, outwards, radius, half_angle, thickness, colour):
     """A bent rod: four capsules along an arc about the direction `outwards`."""
     side = cross(across, outwards)
     for i in range(4):
         a, b = (0.5 * i - 1.0) * half_angle, (0.5 * i - 0.5) * half_angle
         start = along(along(middle, across, radius * math.sin(a)), outwards, radius * math.cos(a))
         end = along(along(middle, across, radius * math.sin(b)), outwards, radius * math.cos(b))
-        _add_rod(solids, start, end, thickness, side, colour, 1.0)
+        add_rod(solids, start, end, thickness, side, colour, 1.0)
 
 
 @njit(error_model="numpy")
@@ -261,160 +262,51 @@ def add_arm(solids, p, u, w, arm, shoulder, centre):
     half = 0.5 * p.plate[2]
     colour = vec3(p.plate_rgb)
     extents = (p.plate[0], p.plate[1], half)
-    _add_solid(solids, PLATE, along(base, UP, half), axes, extents, ZERO, colour, colour, 0.0)
+    add_solid(solids, PLATE, along(base, UP, half), axes, extents, ZERO, colour, colour, 0.0)
     block = along(along(base, w, p.foot_block_offset), UP, p.foot_block[2])
     extents, colour = vec3(p.foot_block), vec3(p.foot_block_rgb)
-    _add_solid(solids, _BOX, block, axes, extents, ZERO, colour, colour, 0.0)
+    add_solid(solids, BOX, block, axes, extents, ZERO, colour, colour, 0.0)
     head = along(base, UP, p.shoulder_height + p.head_rise)
     tip = along(ZERO, w, p.shoulder_offset * p.head_reach)
     tip = along(tip, UP, p.shoulder_height + 0.5 * p.head_rise)
     colour = along(ZERO, vec3(p.plate_rgb), p.head_brightness)
-    _add_rod(solids, head, tip, p.head_radius, u, colour, 0.0)
+    add_rod(solids, head, tip, p.head_radius, u, colour, 0.0)
     behind, before = along(shoulder, arm, -p.bracket[1]), along(shoulder, arm, p.bracket[2])
-    _add_rod(solids, behind, before, p.bracket[0], w, vec3(p.bracket_rgb), 0.0)
+    add_rod(solids, behind, before, p.bracket[0], w, vec3(p.bracket_rgb), 0.0)
     end = along(centre, arm, -p.half_height)
-    _add_rod(solids, shoulder, end, p.rod_radius, w, vec3(p.rod_rgb), 0.0)
-
-
-@njit(error_model="numpy")
-def add_object(solids, p, centre, axes):
-    """The manipulated object of the record `p`, its z axis along the arm."""
-    first = 0
-    while solids[first].kind >= 0.0:
-        first += 1
-    if int(p.shape) < rig.SUPERQUADRIC:
-        _add_named(solids, p, centre, axes)
-    else:
-        _add_free(solids, p, centre, axes)
-    for n in range(first, len(solids)):
-        solids[n].stripes[0], solids[n].stripes[1] = p.stripes[0], p.stripes[1]
-
-
-@njit(error_model="numpy")
-def _add_named(solids, p, centre, axes):
-    """One of MPI3D's ten objects."""
-    shape, r, h = int(p.shape), p.radius, p.half_height
-    _, y_axis, z_axis = axes
-    colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
-    if shape == rig.CROISSANT:
-        back = along(ZERO, z_axis, -1.0)  # it bulges towards the arm
-        _add_arc(solids, along(centre, back, -r), y_axis, back, r, 0.72, h, colour)
-        return
-    kind, extents, extra = _REVOLUTION, (r, r, h), (r * r, 0.0, 0.0)
-    if shape == rig.CUBE:
-        kind = _BOX
-    elif shape == rig.HEXAGONAL:
-        kind, extra = _SIDES, (6.0, 0.0, 0.0)
-    elif shape == rig.PYRAMID:
-        kind, extra = _SIDES, (4.0, 0.5 * r / h, 0.0)
-    elif shape == rig.CONE:
-        extra = _cone(r, h)
-    elif shape == rig.SPHERE:
-        kind = _BALL
-    elif shape == rig.TENNIS_BALL:
-        kind = SEAMED_BALL
-    elif shape == rig.COFFEE_CUP:
-        # A bowl, its foot a third as wide as its rim.
-        kind, extra = _CUP, (2.0 / 3.0 * r * r, 4.0 / 9.0 * r * r / h, -r * r / (9.0 * h * h))
-    elif shape == rig.BEER_CUP:
-        kind = _CUP
-    _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
-    if kind == _CUP:
-        _add_handle(solids, p, centre, axes, 0.5 * h, 0.13 * h)
-
-
-@njit(error_model="numpy")
-def _cone(r, h):
-    """Profile of a cone: radius r at -h, 0 at h."""
-    k = (0.5 * r / h) ** 2
-    return (k * h * h, -2.0 * k * h, k)
-
-
-@njit(error_model="numpy")
-def _add_handle(solids, p, centre, axes, radius, thickness):
-    x_axis, _, z_axis = axes
-    handle = along(along(centre, x_axis, 0.92 * p.radius), z_axis, 0.2 * p.half_height)
-    colour = vec3(p.object_rgb)
-    _add_arc(solids, handle, z_axis, x_axis, radius, 1.2, thickness, colour)
-
-
-@njit(error_model="numpy")
-def _add_free(solids, p, centre, axes):
-    """An object of a free family, of the three numbers `form` beside radius and half height."""
-    shape, r, h = int(p.shape), p.radius, p.half_height
-    a, b, c = p.form[0], p.form[1], p.form[2]
-    _, y_axis, z_axis = axes
-    colour, inside = vec3(p.object_rgb), vec3(p.inside_rgb)
-    if shape == rig.CRESCENT:  # half angle, sign of its bulge
-        back = along(ZERO, z_axis, -1.0 if b < 0.5 else 1.0)
-        _add_arc(solids, along(centre, back, -r), y_axis, back, r, a, h, colour)
-        return
-    kind, extents, extra = _SUPERQUADRIC, (r, a * r, h), (b, c, 0.0)  # width, two exponents
-    if shape == rig.TORUS:
-        kind, extents = _TORUS, (r, r, h)
-    elif shape == rig.CAPSULE:
-        kind, extents = _CAPSULE, (min(r, h), min(r, h), h)
-    elif shape == rig.PRISM:  # sides, taper: 0 none, 1 to an apex
-        kind, extents = _SIDES, (r, r, h)
-        extra = (a, 0.5 * b * r * _apothem(int(a)) / h, 0.0)
-    elif shape == rig.MUG:  # the foot's share of the rim's radius, whether there is a handle
-        foot = a * a * r * r
-        kind, extents = _CUP, (r, r, h)
-        extra = (0.5 * (r * r + foot), 0.5 * (r * r - foot) / h, 0.0)
-        if b > 0.5:
-            _add_handle(solids, p, centre, axes, c * h, 0.25 * c * h)
-    elif shape == rig.TWO_PARTS:  # which two, the upper one's share of the height
-        lower = along(centre, z_axis, -c * h)
-        upper = along(centre, z_axis, (1.0 - c) * h)
-        _add_part(solids, int(a) // 4, lower, axes, r, (1.0 - c) * h, colour, inside)
-        _add_part(solids, int(a) % 4, upper, axes, b * r, c * h, inside, colour)
-        return
-    _add_solid(solids, kind, centre, axes, extents, extra, colour, inside, 1.0)
-
-
-@njit(error_model="numpy")
-def _add_part(solids, part, centre, axes, r, h, colour, inside):
-    """A cylinder, box, cone or ellipsoid."""
-    kind, extra = _REVOLUTION, (r * r, 0.0, 0.0)
-    if part == 1:
-        kind = _BOX
-    elif part == 2:
-        extra = _cone(r, h)
-    elif part == 3:
-        kind, extra = _SUPERQUADRIC, (2.0, 2.0, 0.0)
-    _add_solid(solids, kind, centre, axes, (r, r, h), extra, colour, inside, 1.0)
+    add_rod(solids, shoulder, end, p.rod_radius, w, vec3(p.rod_rgb), 0.0)
 
 
 @njit(error_model="numpy")
 def hit(kind, o, d, extents, extra):
     """Where the ray hits a solid of this kind, all in the solid's frame."""
-    if kind in (_BOX, PLATE):
+    if kind in (BOX, PLATE):
         return _hit_box(o, d, extents)
-    if kind == _SIDES:
+    if kind == SIDES:
         sides = int(extra[0])
-        apothem = extents[0] * _apothem(sides)
+        apothem = extents[0] * apothem_of(sides)
         return _hit_sides(o, d, sides, apothem, extents[2], extra[1])
-    if kind in (_REVOLUTION, _CUP):
-        return _hit_revolution(o, d, extra, extents[2], kind == _REVOLUTION)
-    if kind == _CAPSULE:
+    if kind in (REVOLUTION, CUP):
+        return _hit_revolution(o, d, extra, extents[2], kind == REVOLUTION)
+    if kind == CAPSULE:
         return _hit_capsule(o, d, extents[0], extents[2] - extents[0])
-    if kind == _SUPERQUADRIC:
+    if kind == SUPERQUADRIC:
         return _hit_implicit(o, d, _superquadric, extents, extra)
-    if kind == _TORUS:
+    if kind == TORUS:
         return _hit_implicit(o, d, _torus, extents, extra)
     return _hit_ball(o, d, extents[0])
 
 
 @njit(error_model="numpy")
-def on_seam(normal):
+def on_seam(normal, bend, width):
     """Whether a ball with this outward normal shows its seam there."""
-    return abs(normal[0] ** 2 - normal[1] ** 2 + 0.6 * normal[2]) < 0.16
+    return abs(normal[0] ** 2 - normal[1] ** 2 + bend * normal[2]) < width
 
 
 @njit(error_model="numpy")
 def on_stripe(stripes, point, normal):
     """Whether a striped solid (rig.PARAMETERS) has its second colour at a point of its frame."""
     if stripes[0] == 3.0:
-        return on_seam(normal)
+        return on_seam(normal, 0.6, 0.16)
     place = point[2] if stripes[0] == 1.0 else point[0]
     return math.sin(stripes[1] * place) > 0.0

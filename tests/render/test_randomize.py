@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from submission.render import randomize, solids
+from submission.render import object_solids, randomize, solids
 from submission.render.randomize import Look
 from submission.render.rig import COLOURS, COLUMNS, DOMAINS, MUG, PARAMETERS, SOLIDS
 from submission.render.scene import factor_sizes, parameters
@@ -62,12 +62,12 @@ def test_complex_looks_have_the_names_of_what_they_show() -> None:
     look = Look((0, 0, 0, 1), 0.0)
     columns, labels, domain = randomize.random_parameters(1, np.arange(300), look)
     assert set(domain) == {DOMAINS.index("complex")}
-    # rigs.toml's complex look: an orange-yellow, a green, an olive and a strong red.
+    # rigs.toml's complex look: a yellow, a dark green, an olive and a strong red.
     named = {
-        "yellow": (225, 150, 90),
-        "green": (50, 139, 70),
-        "olive": (95, 105, 80),
-        "red": (344, 67, 44),
+        "yellow": (215, 165, 40),
+        "green": (33, 101, 46),
+        "olive": (115, 128, 55),
+        "red": (240, 51, 30),
     }
     for name, colour in named.items():
         own = labels[:, 0] == COLOURS.index(name)
@@ -120,10 +120,10 @@ def half_extents(records: Any) -> Any:
         for part in parts:
             part.kind = -1.0
         p = records[n]
-        solids.add_object(parts, p, (0.0, 0.0, 0.0), axes)
+        object_solids.add_object(parts, p, (0.0, 0.0, 0.0), axes)
         low, high = np.full(3, 9.0), np.full(3, -9.0)
         for part in parts:
-            if part.kind < 0.0 or (int(p.shape) == MUG and int(part.kind) == solids._CAPSULE):
+            if part.kind < 0.0 or (int(p.shape) == MUG and int(part.kind) == solids.CAPSULE):
                 continue
             centre = vec3(part.centre)
             frame = (vec3(part.axes[0]), vec3(part.axes[1]), vec3(part.axes[2]))
