@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from submission.latents.choice import largest, separate
+from submission.latents.choice import AUTO, largest, separate
 from submission.latents.clusters import gaps, to_clusters
 from submission.latents.columns import Columns
 from submission.latents.redundancy import EXPLAINED_ON, explained_by_others
@@ -172,6 +172,14 @@ def _draw_to_clusters(group: _Group, z: Tensor, clusters: int) -> Tensor:
     to_middles = _standardised(to_clusters(values, borders).to(z.device), z)
     group.means.extend(to_middles)
     return encode_features(to_middles, z)
+
+
+def chooses() -> bool:
+    """Whether the configuration in force has "auto" for the components or the groups."""
+    return AUTO in (
+        gin.query_parameter("train_groups.components"),
+        gin.query_parameter("train_groups.groups"),
+    )
 
 
 def refuse_sizes(

@@ -114,7 +114,7 @@ def test_features_in_too_few_directions_are_refused(tmp_path: Path) -> None:
     load_training(Path("refined.gin"), ["train_groups.components='auto'", "train_groups.groups=4"])
     x = torch.zeros(200, 512)
     x[:, :4] = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(UserError, match="vary in 4 directions, .*lower train_groups.groups"):
+    with pytest.raises(UserError, match=r"vary in 4 directions, .*lower train_groups.groups"):
         train_groups(x, tmp_path, "here", seed=0)
 
 
