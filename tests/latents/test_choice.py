@@ -1,5 +1,6 @@
 """How many components and groups "auto" finds, on features whose make-up is known."""
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from submission.latents.choice import MOST_COMPONENTS, largest, separate
 from submission.latents.groups import train_groups
+from submission.latents.training import encode_features
 from submission.pipeline.configuration import load_training
 from submission.pipeline.memory_plan import plan
 from submission.runtime.errors import UserError
@@ -84,6 +86,22 @@ def test_the_same_run_goes_on_with_its_choice_and_another_chooses_anew(tmp_path:
         record.write_text(damaged)
         unmix, _, members = separate(x, "auto", "auto", 0, tmp_path, fingerprint)
         assert (len(unmix), len(members)) == (8, 2)
+
+
+@pytest.mark.slow
+def test_a_training_says_what_it_chose_and_called_again_keeps_it(tmp_path: Path) -> None:
+    """choice.json and groups.csv agree; with a VAE's checkpoint there, the record decides."""
+    numbers = ["train_groups.components='auto'", "train_groups.groups='auto'"]
+    schedule = ["train_vae.epochs=3", "beta_at_epoch.t_end=2", "train_groups.starts=1"]
+    load_training(Path("refined.gin"), [*numbers, *schedule, "train_groups.redundant=1.0"])
+    x = torch.from_numpy(np.pad(corners([5, 5], 10), ((0, 0), (0, 502))))
+    codes = [encode_features(train_groups(x, tmp_path, "here", seed=0), x) for _ in range(2)]
+    assert torch.equal(*codes)
+    record = json.loads((tmp_path / "choice.json").read_text())
+    with open(tmp_path / "groups.csv", newline="") as file:
+        sizes = [int(row["components"]) for row in csv.DictReader(file)]
+    assert sizes == [4, 4]
+    assert (record["components"], record["groups"]) == (sum(sizes), len(sizes))
 
 
 def test_fixed_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
