@@ -33,7 +33,7 @@ from scipy.stats import spearmanr
 from experiments import pages
 from submission.features.weights import SHIPPED_WEIGHTS, check_sha256
 from submission.finetuning.starts import craft_weights
-from submission.latents.components import independent_components
+from submission.latents.components import independent_components, principal
 from submission.latents.udr import ranking
 from submission.latents.udr import scores as udr_scores
 from submission.latents.vae import carries_anything
@@ -222,7 +222,7 @@ def scaled(codes: Codes) -> Codes:
 
 def rotated(codes: Codes) -> Codes:
     active = pruned(codes)
-    unmix, offset = independent_components(active, active.shape[1], seed=0)
+    unmix, offset = independent_components(principal(active), active.shape[1], seed=0)
     return (active @ unmix.T + offset).astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,40 @@ log = logging.getLogger(__name__)
 _BINS = 12
 # FastICA's steps: more than it has needed so far (it says so in the log when they do not do).
 _ICA_STEPS = 1000
+# A direction of less variance, as a share of the largest, counts as none.
+_FLAT = 1e-10
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Mean (D,) of x, x (n, D) less it, and its variances (D,) along the axes (D, D), its columns;
+    the largest variance first."""
+
+    centre: npt.NDArray[np.float64]
+    centred: npt.NDArray[np.float64]
+    variances: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+
+    @property
+    def directions(self) -> int:
+        """In how many directions x varies: as many components as there can be."""
+        return int((self.variances > _FLAT * self.variances[0]).sum())
+
+
+def principal(x: npt.NDArray[np.float32]) -> Principal:
+    centre = x.mean(axis=0, dtype=np.float64)
+    centred = x - centre
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
+    return Principal(centre, centred, variances[::-1], axes[:, ::-1])
 
 
 def independent_components(
-    x: npt.NDArray[np.float32], components: int, seed: int
+    of: Principal, components: int, seed: int, warn: bool = True
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Principal components of x (n, D), of unit variance, rotated to be independent (FastICA).
+
+    Args:
+        warn: say so in the log if FastICA has not converged.
 
     Returns U (K, D) and o (K,): the components are x U^T + o, of mean 0 and variance 1. Raises
     UserError if x varies in fewer directions than that.
@@ -30,27 +59,23 @@ def independent_components(
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
 
-    centre = x.mean(axis=0, dtype=np.float64)
-    centred = x - centre
-    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
-    variances, axes = variances[::-1][:components], axes[:, ::-1][:, :components]
-    if variances[-1] <= 1e-10 * variances[0]:
+    if components > of.directions:
         raise UserError(
             f"the features vary in fewer than {components} directions: lower "
             "train_groups.components, or name a larger data set"
         )
-    whiten = (axes / np.sqrt(variances)).T
+    whiten = (of.axes[:, :components] / np.sqrt(of.variances[:components])).T
     ica = FastICA(whiten=False, max_iter=_ICA_STEPS, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ica.fit(centred @ whiten.T)
-    if ica.n_iter_ >= _ICA_STEPS:
+        ica.fit(of.centred @ whiten.T)
+    if warn and ica.n_iter_ >= _ICA_STEPS:
         log.warning(
             f"FastICA had not converged after {_ICA_STEPS} steps: the components may not be the "
             "most independent ones; another train_vae.seed starts elsewhere"
         )
     unmix = ica.components_ @ whiten
-    return unmix, -unmix @ centre
+    return unmix, -unmix @ of.centre
 
 
 def dependence(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

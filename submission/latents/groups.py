@@ -34,16 +34,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from submission.latents.choice import AUTO, largest, separate
 from submission.latents.clusters import gaps, to_clusters
 from submission.latents.columns import Columns
-from submission.latents.components import dependence, dependent_groups, independent_components
 from submission.latents.redundancy import EXPLAINED_ON, explained_by_others
 from submission.latents.training import encode_features, train_vae
 from submission.latents.vae import carries_anything
 from submission.runtime.config import configurable
 from submission.runtime.errors import FailedTraining, UserError
 from submission.runtime.files import read_csv, write_csv
-from submission.runtime.kinds import Count, Share
+from submission.runtime.kinds import Count, CountOrAuto, Share
 from submission.runtime.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def train_groups(
     fingerprint: str,
     seed: int,
     on_progress: Callable[[float], None] = lambda share: None,
-    components: Count = gin.REQUIRED,
-    groups: Count = gin.REQUIRED,
+    components: CountOrAuto = gin.REQUIRED,
+    groups: CountOrAuto = gin.REQUIRED,
     sample: Count = gin.REQUIRED,
     starts: Count = gin.REQUIRED,
     clusters: Count = gin.REQUIRED,
@@ -67,12 +67,12 @@ def train_groups(
 
     Args:
         features: float32 (num_images, 512).
-        folder: gets groups.csv, what became of each group; groups of two or more train in
-            `group_<number>/start_<number>` below it.
+        folder: gets groups.csv, what became of each group, and choice.json if "auto" chose; groups
+            of two or more train in `group_<number>/start_<number>` below it.
         seed: of the sample and of FastICA; the VAEs' follow from it, in place of train_vae.seed.
         on_progress: called with the share done, 0..1.
-        components: K, which share the features' variance of highest rank.
-        groups: how many; each has a latent.
+        components: K, which share the features' variance of highest rank, or "auto" (choice.py).
+        groups: how many; each has a latent. "auto" as above.
         sample: components and groups are found on at most so many images.
         starts: of so many VAEs for each group the one of least loss is kept.
         clusters: a latent with 2 to so many clusters is drawn to their middles; 1 for never.
@@ -86,8 +86,7 @@ def train_groups(
     drawn = torch.from_numpy(rows[:EXPLAINED_ON]).to(features.device)
     rows = np.sort(rows[:sample])  # a mapped file is read from front to back
     x = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
-    unmix, offset = independent_components(x, components, seed)
-    members = dependent_groups(dependence(x @ unmix.T + offset), groups)
+    unmix, offset, members = separate(x, components, groups, seed, folder, fingerprint)
     found: list[_Group] = []
     # One bar for all VAEs: each takes moments on a thin data set, and tells nothing of the whole.
     epochs = sum(len(group) > 1 for group in members) * starts
@@ -175,11 +174,38 @@ def _draw_to_clusters(group: _Group, z: Tensor, clusters: int) -> Tensor:
     return encode_features(to_middles, z)
 
 
+def chooses() -> bool:
+    """Whether the configuration in force has "auto" for the components or the groups."""
+    return AUTO in (
+        gin.query_parameter("train_groups.components"),
+        gin.query_parameter("train_groups.groups"),
+    )
+
+
 def refuse_sizes(
-    components: int, groups: int, sample: int, dimensions: int, images: int | None = None
+    components: int | str,
+    groups: int | str,
+    sample: int,
+    dimensions: int,
+    images: int | None = None,
 ) -> None:
     """Raises UserError for sizes that do not fit each other, or the features (`images` rows, if
-    known)."""
+    known); "auto" chooses what fits."""
+    if isinstance(components, str):
+        most, _ = largest(components, groups)
+        if not isinstance(groups, str) and not 2 <= groups < most:
+            raise UserError(
+                f"train_groups.groups is {groups}, it must be in 2..{most - 1} where "
+                f"train_groups.components is 'auto', which takes {most} at most"
+            )
+        return
+    if isinstance(groups, str):
+        if components < 3:
+            raise UserError(
+                f"train_groups.components is {components}, it must be at least 3 where "
+                "train_groups.groups is 'auto'"
+            )
+        groups = 2
     if groups < 2:
         raise UserError(
             f"train_groups.groups is {groups}, it must be at least 2: each has a latent, and the "

@@ -20,6 +20,7 @@ from torch import nn
 from submission.data.factors import IMAGE_SHAPE
 from submission.features.extractor import FEATURE_SIZE, Extractor
 from submission.finetuning.network import WIDE_SIZES
+from submission.latents.choice import largest
 from submission.latents.groups import train_groups
 from submission.latents.readout import read_out
 from submission.latents.vae import VAE
@@ -213,11 +214,11 @@ def _vae(num_images: int) -> _Learned:
     latents = vae.encoder.mean.out_features
     separation = 0
     if asks_for(train_groups):
-        latents = gin.query_parameter("train_groups.groups")
+        asked = (gin.query_parameter(f"train_groups.{name}") for name in ("components", "groups"))
+        components, latents = largest(*asked)
         # The sample in float32, in float64, centred; each group's components beside the codes;
         # scikit-learn; a latent's values and their clusters. The allocator keeps most of it.
         sample = min(num_images, gin.query_parameter("train_groups.sample"))
-        components = gin.query_parameter("train_groups.components")
         separation = sample * FEATURE_SIZE * (4 + 8 + 8) + 100 * MIB
         separation += num_images * (components * 4 * 2 + 6 * 8)
     rows = gin.query_parameter("train_vae.batch_size") * units * BYTES_PER_UNIT

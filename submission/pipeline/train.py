@@ -26,7 +26,7 @@ from submission.finetuning.suspicion import look_at
 from submission.finetuning.weights import read_heads
 from submission.latents.codes import cached_codes, keep_codes
 from submission.latents.export import export
-from submission.latents.groups import train_groups
+from submission.latents.groups import chooses, train_groups
 from submission.latents.readout import Head, read_out
 from submission.latents.seeds import learn
 from submission.latents.training import encode_features
@@ -281,6 +281,7 @@ def _replace_description(folder: Path, seeds: int, exported: int) -> None:
     stale += ["udr.json", "udr.txt"] if seeds == 1 else []
     stale += ["losses.csv"] if seeds > 1 or grouped or read else []
     stale += ["groups.csv"] if seeds > 1 or not grouped else []
+    stale += ["choice.json"] if seeds > 1 or not (grouped and chooses()) else []
     stale += [] if read else ["readout.csv"]
     for name in stale:
         (folder / name).unlink(missing_ok=True)

@@ -44,6 +44,10 @@ _SCHEDULE = Kind(lambda value: value in ("constant", "cosine"), "'constant' or '
 _TEXT = Kind(lambda value: isinstance(value, str), "text in quotes")
 
 Count = Annotated[int, _COUNT]
+CountOrAuto = Annotated[
+    int | str,
+    Kind(lambda value: value == "auto" or _COUNT.good(value), f"{_COUNT.words}, or 'auto'"),
+]
 CountOrNone = Annotated[int | None, _or_none(_COUNT)]
 Several = Annotated[int, Kind(_whole(2), "a whole number in 2..2147483647")]
 Whole = Annotated[int, Kind(_whole(0), "a whole number in 0..2147483647")]

@@ -13,6 +13,7 @@ from submission.data.dataset import find_file, open_file
 from submission.data.factors import SIZES_BY_COUNT
 from submission.data.own import open_own
 from submission.features import extraction, extractor, weights
+from submission.latents.choice import largest
 from submission.latents.groups import train_groups
 from submission.latents.readout import read_out
 from submission.latents.training import train_vae
@@ -93,6 +94,7 @@ def _hours(count: int, device: torch.device) -> float:
         step = float((folder / "losses.csv").read_text().rpartition(",")[2]) / 5
     steps = gin.query_parameter("train_vae.epochs") * count / rows
     if asks_for(train_groups):  # at most one VAE each, and with fewer than 512 inputs
-        steps *= gin.query_parameter("train_groups.groups")
+        asked = (gin.query_parameter(f"train_groups.{name}") for name in ("components", "groups"))
+        steps *= largest(*asked)[1]
         steps *= gin.query_parameter("train_groups.starts")
     return (per_image * count + step * steps) / 3600
