@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         context = scores[0][1]
         table = format_table(results, context)
         print(f"\n{table}", flush=True)
-        if args.images is None:
+        if not scoring.drawn:
             report = _report(runs, dataset, context.data_md5, whole)
             print(f"the report, for a browser: {report}\n")
         else:

@@ -21,7 +21,7 @@ _HEADER_BYTES = 12 + 10_000
 # The other arrays are far smaller; a larger one was made to fill the memory.
 _SMALL_BYTES = 1 << 20
 _SMALL = ("name", "stand_in", "factor_sizes", "factor_names", "observed")
-_MOST_FACTORS = 64
+MOST_FACTORS = 32
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def read_headers(path: Path) -> Headers:
             _check_members(archive, path)
             shape, header_bytes = _read_images_header(archive, path)
             there = [key for key in (*_SMALL, "factors") if f"{key}.npy" in archive.namelist()]
-            most = max(_SMALL_BYTES, shape[0] * 8 * _MOST_FACTORS)
+            # Not a count that the file only claims: its images are larger than its factors.
+            most = min(shape[0] * 8 * MOST_FACTORS, math.prod(shape)) + _SMALL_BYTES
             arrays = {
                 key: _small_array(archive, key, path, _SMALL_BYTES if key in _SMALL else most)
                 for key in there

@@ -1,5 +1,6 @@
 """A folder of PNG or JPEG files as a set, with what a `factors.csv` in it says of each."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from submission.runtime.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FACTORS = "factors.csv"
-_BATCH = 256
+_BATCH = 64
 _GREY = ("1", "L")
 
 
@@ -66,6 +67,10 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             size, mode = image.size, image.mode
+        with open(file, "rb") as opened:  # Pillow cuts colours of 16 bits to 8 without a word
+            start = opened.read(25)
+        if start[:4] == b"\x89PNG" and start[24:] == b"\x10":
+            mode = "I;16"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{file} is no PNG or JPEG image: remove it, or save it again") from error
     if mode.startswith(("I", "F")):
@@ -87,9 +92,24 @@ def _pixels(file: Path, grey: bool) -> npt.NDArray[np.uint8]:
         raise UserError(f"{file} is damaged: remove it, or save it again") from error
 
 
+def _by_number(file: Path) -> list[tuple[bool, int, str]]:
+    """Sorts "2.png" before "10.png"."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
 def _factors(table: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """Names and values (N, F) of the factors, a row for each file."""
     names, values, said = read_named_table(table)
+    if not names:
+        raise UserError(f"{table} has no factor: add a column for each beside 'file'")
+    for name, column in zip(names, values.T, strict=True):
+        whole = np.isfinite(column) & (column == np.floor(column)) & (abs(column) < 2**53)
+        if not whole.all():
+            row = int(np.argmin(whole))
+            what = f"{table}: {name!r} is {column[row]:g} in row {row + 1}"
+            how = "number its values, or sort them into a few steps"
+            raise UserError(f"{what}, and a factor must be whole numbers: {how}")
     if said is not None:
         place = {name: row for row, name in enumerate(said)}
         if len(place) < len(said):
@@ -102,13 +122,12 @@ def _factors(table: Path, files: Sequence[Path]) -> tuple[tuple[str, ...], npt.N
             what = f"{table} has a row of {min(unknown)!r}, which is not in the folder"
             raise UserError(f"{what}: remove the row, or add the image")
         values = values[[place[file.name] for file in files]]
+    elif [*files] != (counted := sorted(files, key=_by_number)):
+        first = next(f for f, g in zip(files, counted, strict=True) if f != g)
+        what = f"the images in {first.parent} are read in the order of their names, which is not"
+        how = f"that of their numbers ({first.name}): name each row's image in a column 'file'"
+        raise UserError(f"{what} {how} of {table.name}")
     if len(values) != len(files):
         what = f"{table} has {len(values):,} rows, and the folder {len(files):,} images"
         raise UserError(f"{what}: write one row for each image, in the order of their names")
-    for name, column in zip(names, values.T, strict=True):
-        odd = np.flatnonzero(~np.isfinite(column) | (column != np.floor(column)))
-        if odd.size:
-            what = f"{table}: {name!r} is {column[odd[0]]:g} in row {odd[0] + 1}"
-            how = "number its values, or sort them into a few steps"
-            raise UserError(f"{what}, and a factor must be whole numbers: {how}")
     return tuple(names), values.astype(np.int64)

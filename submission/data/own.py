@@ -2,15 +2,16 @@
 which set a command line means."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from submission.data.archive import Headers, read_headers
+from submission.data.archive import MOST_FACTORS, Headers, read_headers
 from submission.data.dataset import FILE_NAMES, Dataset, open_dataset, open_file, stand_in_note
-from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE
+from submission.data.factors import FACTOR_NAMES, IMAGE_SHAPE, SIZES_BY_COUNT
 from submission.data.folder import converted_folder, image_files
 from submission.data.kit import KIT_NAMES, open_kit
 from submission.runtime import paths
@@ -55,14 +56,23 @@ def open_own(path: Path) -> Dataset:
         path = converted_folder(path)
     known = next((k for k, names in FILE_NAMES.items() if path.stem in names), None)
     headers = read_headers(path)
-    if known and headers.shape == IMAGE_SHAPE and "factors" not in headers.arrays:
+    if known and _is_mpi3d(headers):
         return open_file(path, known)
     return _own(path, headers)
+
+
+def _is_mpi3d(headers: Headers) -> bool:
+    """Whether a file by one of MPI3D's names has its form, too."""
+    if headers.shape != IMAGE_SHAPE or "factors" in headers.arrays:
+        return False
+    sizes = headers.arrays.get("factor_sizes")
+    return headers.count in SIZES_BY_COUNT if sizes is None else sizes.shape == (len(FACTOR_NAMES),)
 
 
 def _own(path: Path, headers: Headers) -> Dataset:
     arrays = headers.arrays
     name = str(arrays["name"]) if "name" in arrays else path.stem
+    _check_text((name,), "name", path)
     if "factor_sizes" in arrays and "factors" in arrays:
         what = f"{path} holds 'factor_sizes' and 'factors'"
         raise UserError(f"{what}: keep the first for a whole grid, the other for any other set")
@@ -77,12 +87,15 @@ def _own(path: Path, headers: Headers) -> Dataset:
     titles = arrays.get("factor_names", np.array(FACTOR_NAMES) if rendered else None)
     names = _names(titles, len(sizes), path)
     observed = _observed(arrays.get("observed"), len(sizes), path)
+    if observed is not None and labels is not None:
+        what = f"{path} holds 'observed' and 'factors'"
+        raise UserError(f"{what}: leave the factors out that are not to be seen, and the former")
     form = (headers.count, sizes, stand_in, headers.offset, headers.shape)
     return Dataset(name, path, *form, names, labels, observed, official=False)
 
 
 def _sizes(own: npt.NDArray[Any], count: int, path: Path) -> tuple[int, ...]:
-    whole = own.ndim == 1 and own.dtype.kind in "iu" and own.size > 0
+    whole = own.ndim == 1 and own.dtype.kind in "iu" and 0 < own.size <= MOST_FACTORS
     if not whole or np.any(own < 1) or math.prod(own.tolist()) != count:
         found = repr(own.tolist()) if own.size <= 10 else f"of shape {own.shape}"
         must = f"whole numbers whose product is the number of images, {count:,}"
@@ -95,8 +108,9 @@ def _labels(
     given: npt.NDArray[Any], count: int, path: Path
 ) -> tuple[tuple[int, ...], npt.NDArray[np.int32] | None]:
     """Sizes and numbered values; without the latter if the images are a whole grid in C order."""
-    if given.ndim != 2 or given.dtype.kind not in "iu" or given.shape[1] == 0:
-        must = "whole numbers (num_images, F), a column for each factor"
+    whole = given.ndim == 2 and given.dtype.kind in "iu"
+    if not whole or not 0 < given.shape[1] <= MOST_FACTORS:
+        must = f"whole numbers (num_images, F), a column for each factor, {MOST_FACTORS} at most"
         raise UserError(f"{path}: 'factors' is {given.dtype} {given.shape}, it must be {must}")
     if len(given) != count:
         what = f"{path} holds {count:,} images and {len(given):,} rows of 'factors'"
@@ -115,10 +129,18 @@ def _names(given: npt.NDArray[Any] | None, count: int, path: Path) -> tuple[str,
     if given is None:
         return tuple(f"factor_{i}" for i in range(count))
     names = tuple(str(name) for name in given.reshape(-1).tolist())
+    _check_text(names, "factor_names", path)
     if len(names) != count or len(set(names)) < count:
         what = f"{path}: 'factor_names' are {', '.join(map(repr, names))[:120]}"
         raise UserError(f"{what}, it must be {count} different ones, one for each factor")
     return names
+
+
+def _check_text(names: Sequence[str], key: str, path: Path) -> None:
+    """What is printed in tables and logs; a name may hold anything, a terminal's commands too."""
+    if odd := next((name for name in names if len(name) > 64 or not name.isprintable()), None):
+        how = "give at most 64 printable characters"
+        raise UserError(f"{path}: {key!r} is {odd[:64]!r}: {how}")
 
 
 def _observed(given: npt.NDArray[Any] | None, count: int, path: Path) -> tuple[int, ...] | None:

@@ -21,10 +21,11 @@ _FEATURES: tuple[Callable[..., Any], ...] = (Extractor, extract_features)
 _VAE: tuple[Callable[..., Any], ...] = (VAE, Encoder, Decoder, elbo_loss, beta_at_epoch, train_vae)
 
 
-def load_training(file: Path, bindings: Sequence[str] = ()) -> None:
+def load_training(file: Path, bindings: Sequence[str] = (), images: int | None = None) -> None:
     """Makes a gin file and the command line's bindings the configuration of a training.
 
-    Raises UserError as load_config does, for sizes that do not fit each other, and for a VAE beside
+    Raises UserError as load_config does, for sizes that do not fit each other or the number of
+    images, if that is known, and for a VAE beside
     a readout, which trains none.
     """
     load_config(file, bindings, _FEATURES, [*_VAE, train_groups, read_out])
@@ -39,7 +40,7 @@ def load_training(file: Path, bindings: Sequence[str] = ()) -> None:
     if asks_for(train_groups):
         names = ("components", "groups", "sample")
         components, groups, sample = (gin.query_parameter(f"train_groups.{n}") for n in names)
-        refuse_sizes(components, groups, sample, FEATURE_SIZE)
+        refuse_sizes(components, groups, sample, FEATURE_SIZE, images)
         if latents != 1:
             raise UserError(
                 f"VAE.latents is {latents}, it must be 1 beside train_groups, which trains one "

@@ -185,7 +185,10 @@ def _stages(
         learning_stage(): after + learned.working + learned.left,
         "export": base + export + learned.left,
         "codes": after + encoding + learned.left + TRAINING_EXTRA * MIB,
-        "scoring": after + scored * (4 * learned.latents * 4 + SCORING_PER_IMAGE) + workers,
+        "scoring": after
+        + 64 * larger * BYTES_PER_BYTE
+        + scored * (4 * learned.latents * 4 + SCORING_PER_IMAGE)
+        + workers,
     }
     return own, extraction
 

@@ -136,10 +136,11 @@ def check_scorable(dataset: Dataset, options: ScoreOptions | None = None) -> Non
         raise UserError(f"{what}: leave it out with --also and --stock, and for any other set")
     if dataset.labels is not None:
         numbered_factors(dataset.labels, dataset.num_images, dataset.factor_names)
-        if options and (options.stock or options.scorer == "tensorflow"):
+        stock = options and (options.stock or options.scorer == "tensorflow")
+        if options and (stock or options.dci != DCI_FITS[0]):
             what = f"{dataset.name} has its factors given for each image"
             raise UserError(
-                f"{what}, and --stock and --scorer tensorflow take whole grids: leave them out"
+                f"{what}, and --stock, --scorer and --dci are for whole grids: leave them out"
             )
         return
     if len(dataset.observed_names) < 2:
@@ -160,7 +161,7 @@ def _context(dataset: Dataset, data_md5: str, model: Path) -> Context:
         data_md5=data_md5,
         model_sha256=sha256(model),
         factor_names=dataset.observed_names,
-        path=str(dataset.path),
+        path=str(dataset.path.resolve()),
     )
 
 

@@ -113,14 +113,14 @@ class TrainOptions:
 def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bool) -> Plan:
     """The memory plan of `train`, whose configuration is in force afterwards; UserError if it is
     none, its heads cannot be read, or the run does not fit."""
-    load_training(options.config, options.bindings)
+    learnt_from = dataset if options.images is None else random_subset(dataset, options.images)
+    load_training(options.config, options.bindings, learnt_from.num_images)
     if heads := heads_of(options.weights):
         _read(heads)  # a damaged file is heard of now, not after the features
         if options.seeds > 1:
             raise UserError("read_out has no seed, all would be the same: leave out --seeds")
     device, limit = pick_device(options.device), memory_limit(options.memory)
     size = (dataset.mapped_bytes, scoring, rendered, dataset.image_bytes)
-    learnt_from = random_subset(dataset, options.images) if options.images else dataset
     return plan(learnt_from.num_images, limit, device, *size, scored=dataset.num_images)
 
 

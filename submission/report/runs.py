@@ -10,6 +10,7 @@ import numpy as np
 
 from submission.data.dataset import Dataset, find_file, open_file, verify
 from submission.data.factors import FACTOR_NAMES
+from submission.data.kit import KIT_NAMES
 from submission.data.own import open_any, open_own
 from submission.metrics.settings import OFFICIAL
 from submission.pipeline.train import RECORD
@@ -128,7 +129,9 @@ def scored_dataset(this: Run, folder: Path | None, name: str | None) -> tuple[Da
     # Where `run` leaves the stand-in that it renders.
     folder_name = f"real_axis_steps_{sizes[-1]}"
     rendered = paths.home() / "stand_in" / folder_name / "mpi3d_real" / "mpi3d_real.npz"
-    if folder is None and said["domain"] == "":  # no set of MPI3D's
+    if name in KIT_NAMES:
+        dataset = open_any(folder, name)
+    elif folder is None and said["domain"] == "":  # no set of MPI3D's
         if not (path := Path(this.scores.get("data_path", ""))).is_file():
             raise UserError(
                 f"the images of {said['name']} are not in {path}: name them with --data"

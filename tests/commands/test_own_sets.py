@@ -117,6 +117,14 @@ def test_learning_from_some_images_scores_as_the_whole_route_does(tmp_path: Path
     assert len(np.load(next((tmp_path / "cache" / "codes").glob("*.npy")))) == 48
 
 
+def test_too_few_images_for_the_last_run_are_heard_of_before_the_first(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=discs()[:20])
+    done = call(tmp_path, "run", "--data", str(tmp_path / "x.npz"))
+    assert done.returncode == 2
+    assert "the number of images (20)" in done.stderr.splitlines()[-1]
+    assert "features ..." not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [

@@ -129,6 +129,9 @@ BAD_FILES: list[tuple[dict[str, Any], str]] = [
     ({"images": OK, "factor_sizes": np.array([2, 2]), "factor_names": ["a", "a"]}, "different"),
     ({"images": OK, "factor_sizes": np.array([2, 2]), "observed": [1, 0]}, "ascending"),
     ({"images": OK, "factors": np.array([[None]] * 4)}, "cannot be read"),
+    ({"images": OK, "factors": np.zeros((4, 70), int)}, "32 at most"),
+    ({"images": OK, "factors": np.zeros((4, 1), int), "observed": [0]}, "'observed' and 'factors'"),
+    ({"images": OK, "name": "\x1b[31m"}, "printable"),
 ]
 
 
@@ -192,6 +195,7 @@ def test_one_odd_image_of_a_folder_is_named(
         ("a\nx\ny\nz\n", "which is no number"),
         ("a\n0\n0.5\n1\n", "'a' is 0.5 in row 2"),
         ("file,a\n000.png,0\n001.png,1\n001.png,2\n", "two rows of '001.png'"),
+        ("file\n000.png\n001.png\n002.png\n", "no factor"),
         ("file,a\n000.png,0\n001.png,1\n", "no row of '002.png'"),
         ("file,a\n000.png,0\n001.png,1\n002.png,0\nelse.png,1\n", "row of 'else.png'"),
     ],
@@ -202,6 +206,26 @@ def test_factors_that_do_not_fit_the_images(tmp_path: Path, text: str, said: str
     with pytest.raises(UserError, match=said) as caught:
         open_any(folder)
     assert "factors.csv" in str(caught.value)
+
+
+def test_numbered_pictures_need_to_be_told_apart(tmp_path: Path) -> None:
+    """1.png, 10.png, 2.png: who writes the rows by hand means another order."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        Image.fromarray(pictures(20, 20, 3)).save(folder / f"{number}.png")
+    assert open_any(folder).num_images == 3  # nothing is to be told apart
+    (folder / "factors.csv").write_text("a\n0\n1\n2\n")
+    with pytest.raises(UserError, match=r"10.png.*column 'file'"):
+        open_any(folder)
+    (folder / "factors.csv").write_text("file,a\n1.png,0\n2.png,1\n10.png,2\n")
+    assert open_any(folder).factors(np.arange(3))[:, 0].tolist() == [0, 2, 1]
+
+
+def test_a_file_called_real_may_be_anything(tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", images=pictures(12, 64, 64, 3), factor_sizes=np.array([4, 3]))
+    dataset = open_any(tmp_path / "real.npz")
+    assert (dataset.official, dataset.factor_sizes) == (False, (4, 3))
 
 
 def test_a_name_beside_a_set_of_its_own_and_an_empty_folder(tmp_path: Path) -> None:
