@@ -73,6 +73,8 @@ def converted(name: str, files: Sequence[Path], reader: str, source: Callable[[]
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 _write(archive, given, name)
     except OSError as error:
+        if error.filename in map(str, files):
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
         what = f"{path} could not be written ({error.strerror})"
         raise UserError(f"{what}: free disk space, or set SUBMISSION_CACHE") from error
     return path

@@ -25,8 +25,7 @@ def load_training(file: Path, bindings: Sequence[str] = (), images: int | None =
     """Makes a gin file and the command line's bindings the configuration of a training.
 
     Raises UserError as load_config does, for sizes that do not fit each other or the number of
-    images, if that is known, and for a VAE beside
-    a readout, which trains none.
+    images, if that is known, and for a VAE beside a readout, which trains none.
     """
     load_config(file, bindings, _FEATURES, [*_VAE, train_groups, read_out])
     if asks_for(read_out):
