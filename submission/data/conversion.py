@@ -85,10 +85,10 @@ def _write(archive: zipfile.ZipFile, source: Source, name: str) -> None:
     small |= {"factor_names": source.factor_names, "observed": source.observed}
     for key, value in [*small.items(), ("factors", source.factors)]:
         if value is not None:
-            with archive.open(_entry(key), "w", force_zip64=True) as member:
+            with archive.open(npz_entry(key), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
     bar = progress_bar(total=source.count, unit=" images", desc=f"reading {name}", delay=2)
-    with archive.open(_entry("images"), "w", force_zip64=True) as member, bar:
+    with archive.open(npz_entry("images"), "w", force_zip64=True) as member, bar:
         shape = (source.count, *source.shape)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(member, header)
@@ -97,5 +97,5 @@ def _write(archive: zipfile.ZipFile, source: Source, name: str) -> None:
             bar.update(len(images))
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
+def npz_entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # equal bytes each time

@@ -89,6 +89,11 @@ class Dataset:
         return tuple(self.factor_names[i] for i in seen)
 
     @property
+    def part(self) -> str:
+        """See Subset.part: these are all images."""
+        return ""
+
+    @property
     def image_bytes(self) -> int:
         return math.prod(self.shape)
 

@@ -113,7 +113,7 @@ class TrainOptions:
 def plan_of(dataset: Dataset, options: TrainOptions, scoring: bool, rendered: bool) -> Plan:
     """The memory plan of `train`, whose configuration is in force afterwards; UserError if it is
     none, its heads cannot be read, or the run does not fit."""
-    learnt_from = dataset if options.images is None else random_subset(dataset, options.images)
+    learnt_from = _learnt_from(dataset, options)
     load_training(options.config, options.bindings, learnt_from.num_images)
     if heads := heads_of(options.weights):
         _read(heads)  # a damaged file is heard of now, not after the features
@@ -159,17 +159,8 @@ def train(
         look_at(dataset, md5, device, planned.batch_size)
     extractor = load_extractor(options.weights)
     weights = check_sha256(options.weights)
-    key = extraction.cache_key(md5, weights, extractor)
-    learnt_from: Dataset | Subset = dataset
-    if options.images is not None:
-        learnt_from = random_subset(dataset, options.images)
-        key += f"-{options.images}-images-seed-{SEED}"
-        log.info(
-            "learning from %s of %s images, drawn at random by seed %d",
-            f"{options.images:,}",
-            f"{dataset.num_images:,}",
-            SEED,
-        )
+    learnt_from = _learnt_from(dataset, options)
+    key = extraction.cache_key(md5, weights, extractor) + learnt_from.part
     fingerprint = _fingerprint(key, seeds, heads)
     model = paths.model_path(folder)
     record = _record(folder, fingerprint)
@@ -189,12 +180,8 @@ def train(
         _write_record(folder, {"unfinished": fingerprint, "features": cached.name})
     with stages.stage(learning_stage()):
         features = extraction.open_features(cached, device, planned.features_in_memory)
-        learning = partial(_report_learning, on_progress)
-        means: nn.Module
-        if heads:
-            means, seed, trained = read_out(features, _read(heads), folder, learning), 0, 1
-        else:
-            means, seed, trained = learn(features, folder, fingerprint, seeds, until, learning)
+        run = (folder, fingerprint, seeds, until)
+        means, seed, trained = _learn(features, heads, *run, partial(_report_learning, on_progress))
     if record and (record.get("seed"), record["trained"]) == (seed, trained):
         log.info("no further seed: %s stays what is exported", model)
         stages.read(folder / "stages.json")
@@ -203,8 +190,8 @@ def train(
         export(extractor, means, images, model)
     _replace_description(folder, seeds, seed)
     # The exported file's codes do not follow from features of bfloat16, or of a GPU.
-    whole = options.images is None and cached == plain
-    if not options.for_grading and device.type == "cpu" and whole:
+    whole = learnt_from is dataset and cached == plain
+    if whole and not options.for_grading and device.type == "cpu":
         with stages.stage("codes"):
             codes = encode_features(means.to(device), features).cpu().numpy()
             keep_codes(codes, cached_codes(model, md5))
@@ -217,8 +204,30 @@ def train(
     return planned
 
 
+def _learnt_from(dataset: Dataset, options: TrainOptions) -> Dataset | Subset:
+    return dataset if options.images is None else random_subset(dataset, options.images)
+
+
+def _learn(
+    features: torch.Tensor,
+    heads: Path | None,
+    folder: Path,
+    fingerprint: str,
+    seeds: int,
+    until: float | None,
+    on_progress: Callable[[float], None],
+) -> tuple[nn.Module, int, int]:
+    """Features -> latent means, the seed that they are of, and how many were trained."""
+    if heads:
+        return read_out(features, _read(heads), folder, on_progress), 0, 1
+    return learn(features, folder, fingerprint, seeds, until, on_progress)
+
+
 def _log_what(dataset: Dataset, options: TrainOptions, device: torch.device, planned: Plan) -> None:
     log.info(f"data: {dataset.description}")
+    if options.images is not None:
+        some, whole = f"{options.images:,}", f"{dataset.num_images:,}"
+        log.info("learning from %s of %s images, drawn at random by seed %d", some, whole, SEED)
     log.info(f"configuration: {find_config(options.config)}")
     log.info(f"weights: {options.weights}, device: {device}")
     for line in planned.lines():

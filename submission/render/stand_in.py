@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from submission.data.conversion import npz_entry
 from submission.render.raycast import render
 from submission.render.rig import DATASET_NAMES, DOMAINS
 from submission.render.scene import axis_indices, factor_sizes, parameters
@@ -85,10 +86,10 @@ def _write_archive(
         _require_room(path.parent, images * SIZE * SIZE * 3)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, value in {"stand_in": STAND_IN_NOTE, "domain": domain, **numbers}.items():
-                with archive.open(_entry(name), "w") as member:
+                with archive.open(npz_entry(name), "w") as member:
                     np.lib.format.write_array(member, np.array(value), allow_pickle=False)
             bar = progress_bar(total=images, unit=" images", desc="rendering")
-            with archive.open(_entry("images"), "w", force_zip64=True) as member, bar:
+            with archive.open(npz_entry("images"), "w", force_zip64=True) as member, bar:
                 header = dict(descr="|u1", fortran_order=False, shape=(images, SIZE, SIZE, 3))
                 np.lib.format.write_array_header_1_0(member, header)
                 for start in range(0, images, _CHUNK):
@@ -97,10 +98,6 @@ def _write_archive(
                     factors[:, 5:] = axis[factors[:, 5:]]
                     member.write(render_images(domain, factors, seed, threads).tobytes())
                     bar.update(len(flat))
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    return zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # equal bytes each time
 
 
 def _refuse_foreign(path: Path) -> None:
