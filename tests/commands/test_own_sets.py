@@ -117,6 +117,48 @@ def test_learning_from_some_images_scores_as_the_whole_route_does(tmp_path: Path
     assert len(np.load(next((tmp_path / "cache" / "codes").glob("*.npy")))) == 48
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["a factor that nobody observes", "a sample"])
+def test_what_is_no_plain_grid_is_scored_and_reported(tmp_path: Path, form: str) -> None:
+    """As smallNORB's instances; and 40 of 48 images, where no value has the 20 images that
+    FactorVAE and IRS need. The path is relative; the report is made again from another folder."""
+    arrays: dict[str, NDArray[np.generic]] = {"images": discs()}
+    if form == "a sample":
+        values = np.stack(np.unravel_index(np.arange(48), SIZES), axis=1)
+        rows = np.random.default_rng(0).permutation(48)[:40]
+        arrays = {"images": discs()[rows], "factors": values[rows]}
+        arrays["factor_names"] = np.array(["y", "x", "colour"])
+        names, scored, what = ["y", "x", "colour"], {"dci", "sap", "mig"}, "a sample, not a grid"
+    else:
+        arrays |= {"factor_sizes": np.array(SIZES), "observed": np.array([0, 2])}
+        arrays["factor_names"] = np.array(["y", "x", "colour"])
+        names, scored = ["y", "colour"], {"dci", "sap", "mig", "irs", "factor_vae"}
+        what = "grid 4 x 4 x 3"
+    np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
+    done = call(tmp_path, "run", "--data", "mine.npz", "--name", "mine", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert what in done.stdout
+    run = tmp_path / "runs" / "mine"
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["data"]["factor_names"] == names
+    assert set(scores["scores"]["headline"]) == scored
+    assert {len(row) for row in scores["scores"]["information"]} == {len(names)}
+    if form == "a sample":
+        assert "FactorVAE is not scored: it compares rows that share a value" in done.stdout
+    (tmp_path / "elsewhere").mkdir()
+    environment = os.environ | {"SUBMISSION_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    again = subprocess.run(
+        [sys.executable, "-m", "submission", "report", "--run", str(run), "--out", "../again.html"],
+        env=environment,
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0, again.stderr
+    page = (tmp_path / "again.html").read_text()
+    assert f'<th scope="col">{names[-1]}</th>' in page
+
+
 def test_too_few_images_for_the_last_run_are_heard_of_before_the_first(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=discs()[:20])
     done = call(tmp_path, "run", "--data", str(tmp_path / "x.npz"))
