@@ -112,8 +112,8 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         # Names may hold anything, line ends and a terminal's commands too.
         others = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
         how = "write yours with numpy.savez(FILE, images=...)"
-        what = f"{path} holds no array 'images' (but {others})"
-        raise UserError(f"{what}: if it is to be MPI3D, download that again; {how}")
+        what = f"{path} holds no array 'images' (but {others}), so it is not an MPI3D file"
+        raise UserError(f"{what}: download that again, or {how}")
     if len(set(names)) < len(names):
         what = f"{path} holds an array twice, and readers differ in which one they take"
         raise UserError(f"{what}: download (or render) it again")

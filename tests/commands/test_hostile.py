@@ -324,7 +324,7 @@ ROWS = [
         "a note that fills the memory", ("'stand_in' cannot be read",),
         npz(THEIRS, np.savez_compressed, stand_in=np.zeros(10**8, np.uint8)),
     ),
-    Row("data file", "a folder", ENCODE, ("no file x.npz",), directory("x.npz")),
+    Row("data file", "a folder", ENCODE, ("no PNG or JPEG file in x.npz",), directory("x.npz")),
     Row("data file", "a pipe", ENCODE, ("no file x.npz",), pipe("x.npz")),
     Row("data file", "a link to itself", ENCODE, ("x.npz",), link("x.npz", "x.npz")),
     Row(
