@@ -1,8 +1,6 @@
 """Section 2.1: the frozen feature extractor, VGG19-BN and an aggregation module: images
 (N, 3 or 1, H, W) -> 64x64 -> backbone (N, 512, 2, 2) -> aggregation (N, 512) -> unit length."""
 
-from typing import Any
-
 import gin
 import torch
 import torch.nn.functional as F
@@ -100,12 +98,13 @@ class Extractor(nn.Module):
     def normalised(self, images: Tensor) -> Tensor:
         """The images at the network's resolution, in three channels, each by ImageNet's
         statistics."""
-        size = [self.resolution, self.resolution]
-        height, width = (int(side) for side in images.shape[-2:])
-        if [height, width] != size:
+        height, width = int(images.shape[2]), int(images.shape[3])
+        if height != self.resolution or width != self.resolution:
+            size = [self.resolution, self.resolution]
             smaller = max(height, width) > self.resolution
-            how: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
-            images = F.interpolate(images, size=size, antialias=smaller, **how)
+            images = F.interpolate(
+                images, size=size, mode="bilinear", align_corners=False, antialias=smaller
+            )
         # A grey image's only channel becomes three here.
         return (images - self.mean) / self.std
 
