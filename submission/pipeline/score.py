@@ -114,8 +114,8 @@ def _codes(
 ) -> NDArray[np.float32]:
     """Of all images, or of those that the metrics draw."""
     device = pick_device(options.device)
-    kept = kept_codes(cached_codes(model, data_md5), dataset.num_images)
-    if not options.drawn or kept is not None:
+    cached = cached_codes(model, data_md5)
+    if not options.drawn or kept_codes(cached, dataset.num_images) is not None:
         return codes_of(model, dataset, data_md5, device)
     drawn = drawn_rows(dataset.factor_sizes, options.metrics, dataset.observed)
     said = ", ".join(f"{TITLES[metric]} {len(rows):,}" for metric, rows in drawn.items())
